@@ -1,0 +1,249 @@
+// Package module is the contract between the appliance and its extensions. It is small and
+// stable: an extension sees the rest of the program through it and nothing else.
+//
+// Every module has one loop, one goroutine in a running appliance, and all of the module's state belongs to it.
+// The appliance calls Start, Receive, Tick, Stop, the observers, the commit functions and the
+// command handlers on that loop only, so none of them needs a lock. The packet path runs on other
+// threads: it calls the hooks, which read immutable snapshots and hand over what needs work with
+// [Host.Mail].
+//
+//	        hooks (workers)                    loop (one goroutine)
+//	packet ---------------> snapshot     Receive, Tick, commands -> new snapshot
+//	                  \---- Mail ------> mailbox (bounded, full = counted drop)
+package module
+
+import (
+	"math/rand/v2"
+	"net/netip"
+	"time"
+
+	"go.uber.org/zap"
+
+	"leveret/appliance/clock"
+	"leveret/appliance/packet"
+)
+
+// Module is one extension.
+type Module interface {
+	// Name is the module's word in logs, configuration and commands.
+	Name() string
+	// Init registers hooks and command handlers and keeps h. No goroutine, no I/O.
+	Init(h Host) error
+	// Prepare checks the module's part of a new configuration against what it has and returns
+	// the function that puts it in force. Nothing changes before commit is called, on the loop;
+	// commit cannot fail. It is called before Start with the first configuration, then for each
+	// change. The error may join several faults.
+	Prepare(next *Config) (commit func(now clock.Instant), err error)
+	// Start begins work: the links are open and the first configuration is committed.
+	Start(now clock.Instant)
+	// Receive takes one message from the mailbox.
+	Receive(now clock.Instant, ev Event)
+	// Deadline returns when Tick wants to be called next, or clock.Never.
+	Deadline() clock.Instant
+	// Tick does what is due at now.
+	Tick(now clock.Instant)
+	// Stop ends work: last messages may still be sent.
+	Stop(now clock.Instant)
+}
+
+// Event is one message in a module's mailbox. Kind and the rest mean what the module says.
+type Event struct {
+	Kind int
+	Link int
+	Addr [16]byte
+	Pkt  *packet.Packet // owned by the receiver
+}
+
+// LinkObserver is a module that wants to know when links come, go or change. Called on its loop.
+type LinkObserver interface {
+	LinksChanged(now clock.Instant, links *Links)
+}
+
+// AddrObserver is a module that wants to know when addresses or groups change. Called on its loop.
+type AddrObserver interface {
+	AddrsChanged(now clock.Instant, addrs *Addrs)
+}
+
+// Readier is a module that takes time to become ready (addresses in DAD). Called on its loop.
+type Readier interface {
+	// Waiting names what is still waited for, one line each; none when ready.
+	Waiting() []string
+}
+
+// Resetter is a module with caches and learned state to drop. Called on its loop; the module is
+// then as after Start with its current configuration.
+type Resetter interface {
+	Reset(now clock.Instant)
+}
+
+// Router is the module that answers route questions. Its methods read immutable snapshots: any
+// goroutine may call them, they take no lock and do not allocate.
+type Router interface {
+	// RouteBatch sets Route, NextHop and Out of every packet from its destination, source, mark
+	// and links. Packets without a route keep a nil Route. A packet whose Out is set already
+	// (a socket bound to a link, a link-local destination) only takes routes over that link.
+	RouteBatch(ps []*packet.Packet)
+	// Route answers for one question that is not a packet.
+	Route(q RouteQuery) RouteResult
+	// SelectSource picks the source address for dst by RFC 6724 section 5. out is the link the
+	// packet will leave by, or 0 to look the route up. The zero Addr means there is none.
+	SelectSource(dst netip.Addr, out int, mark uint32) netip.Addr
+}
+
+// RouteQuery is a question to the [Router].
+type RouteQuery struct {
+	Dst, Src netip.Addr // Src may be the zero Addr: chosen inside the lookup
+	In, Out  int        // links; 0 = none (In: locally originated)
+	Mark     uint32
+	Proto    uint8
+	SPort    uint16
+	DPort    uint16
+}
+
+// RouteResult is the answer: a nil Route means no route.
+type RouteResult struct {
+	Route   *packet.Route
+	NextHop netip.Addr
+	Out     int
+	Src     netip.Addr // the chosen source when the query had none
+}
+
+// GroupMember is the module that speaks MLD. JoinGroup and LeaveGroup may be called from any
+// goroutine and count users; the address is a multicast group, link an index.
+type GroupMember interface {
+	JoinGroup(link int, group netip.Addr)
+	LeaveGroup(link int, group netip.Addr)
+}
+
+// Hook is called on a worker for a packet that reaches a stage. It may change the packet. It
+// borrows it unless it returns Consumed, in which case it has copied what it needs: the worker
+// releases the buffer.
+type Hook func(*packet.Packet) packet.Verdict
+
+// Stage names a place in the packet path where hooks run, in the order of the path.
+type Stage int
+
+// The stages with hooks.
+const (
+	StageDiscovery Stage = iota // ND and MLD messages for this node: the hook consumes or drops
+	StageResolve                // sets DstMAC for NextHop on Out, or takes a copy and consumes
+	NumStages
+)
+
+func (s Stage) String() string { return [...]string{"discovery", "resolve"}[s] }
+
+// Host is what the appliance does for one module.
+type Host interface {
+	// Log returns the module's logger.
+	Log() *zap.Logger
+	// Clock returns the appliance's clock; loops get `now` as an argument.
+	Clock() clock.Clock
+	// Rand returns the module's random source. Loop only; seeded by system.seed.
+	Rand() *rand.Rand
+
+	// Hook adds a hook to a stage; Handle adds a command handler. Both panic after Init: the
+	// path and the command set are frozen while running.
+	Hook(Stage, Hook)
+	Handle(method, path string, h Handler)
+
+	// Mail puts ev in the module's own mailbox. Any goroutine; false when the mailbox is full
+	// (counted): ev.Pkt stays the caller's then.
+	Mail(ev Event) bool
+
+	// Links and Addrs return the current snapshots. Any goroutine.
+	Links() *Links
+	Addrs() *Addrs
+	// PublishAddrs replaces the address snapshot. Only the module that owns addresses calls it.
+	PublishAddrs(*Addrs)
+
+	// Send gives a complete IPv6 packet of this node to the route stage. Any goroutine; p
+	// becomes the appliance's.
+	Send(p *packet.Packet)
+	// Transmit sends p on link to the link-layer address dst without routing or resolving it,
+	// for ND, MLD and packets whose resolution has just ended. Any goroutine; p becomes the
+	// appliance's.
+	Transmit(p *packet.Packet, link int, dst [6]byte)
+	// SendError answers p with an ICMPv6 error under all the rules of RFC 4443 2.4. p is borrowed.
+	SendError(p *packet.Packet, e ICMPError)
+	// Drop counts a packet the module gave up after it had consumed it, so that drops have one
+	// account and captures show it. p is borrowed.
+	Drop(p *packet.Packet, r packet.Reason)
+
+	// Publish tells the subscribers of `leveret monitor TOPIC` about v, a value that renders as
+	// one JSON object in the keys of the topic's `show` command.
+	Publish(topic string, v any)
+	// Counter returns the counter of that name, made at the first call. Init only; adding is for
+	// any goroutine.
+	Counter(name string) *Counter
+}
+
+// ICMPError is what an ICMPv6 error says (RFC 4443 3).
+type ICMPError struct {
+	Type, Code uint8
+	Arg        uint32 // MTU or pointer
+}
+
+// Handler answers one command on the module's loop. What it returns is rendered as JSON; an error
+// made by [Refuse] is the operator's, any other a fault of ours.
+type Handler func(now clock.Instant, req Request) (any, error)
+
+// Request is one command.
+type Request struct {
+	// Query holds the selectors of a GET or DELETE.
+	Query map[string]string
+	// Decode fills v from the JSON body; an unknown key is an error.
+	Decode func(v any) error
+}
+
+// Refused is an error that goes to the operator as it is: exit code 2, "Error: ...".
+type Refused struct{ Msg string }
+
+func (r *Refused) Error() string { return r.Msg }
+
+// Refuse returns a [Refused] error.
+func Refuse(msg string) error { return &Refused{Msg: msg} }
+
+// Config is one module's view of the configuration.
+type Config struct {
+	Seed    uint64
+	Routing RoutingConfig
+	Links   []LinkConfig
+	// Sections holds the parts of the configuration this module claimed, by their path, such as
+	// "routing.routes".
+	Sections map[string]Section
+}
+
+// RoutingConfig is what several modules need of the routing section.
+type RoutingConfig struct {
+	Forwarding bool
+}
+
+// LinkConfig is one link of the configuration.
+type LinkConfig struct {
+	Name      string
+	Index     int // the index it has or will have
+	Kind      string
+	Addresses []AddressConfig
+	LinkLocal string // auto, eui64, none or an address
+	// Sections holds the parts claimed below a link, by key, such as "nud".
+	Sections map[string]Section
+}
+
+// AddressConfig is one configured address.
+type AddressConfig struct {
+	Prefix    netip.Prefix // the address with its prefix length, host bits kept
+	Anycast   bool
+	DAD       bool
+	Valid     time.Duration // 0 = forever
+	Preferred time.Duration // 0 = forever
+}
+
+// Section is one part of the configuration, decoded by the module that claimed it.
+type Section interface {
+	// Present reports whether the operator wrote it.
+	Present() bool
+	// Decode fills v strictly: an unknown key is a fault. Faults carry file, line and path.
+	Decode(v any) error
+	// Fault makes a fault at key below this section.
+	Fault(key, msg, rfc string) error
+}

@@ -1,0 +1,154 @@
+// Package packet is the unit of work of the packet path: one buffer with room to grow at both
+// ends, and what the stages have found out about it so far.
+//
+//	buf   | headroom ............ | L3 data ............ | tailroom |
+//	      0                      off                    end       cap
+//
+// A Packet belongs to one goroutine at a time. On the packet path that is the worker that
+// received it: a port copies nothing after its Tx returns, so the buffer goes back to the worker's
+// [Pool] and never crosses a thread. Whoever needs the octets longer takes a [Packet.Clone].
+package packet
+
+const (
+	// Headroom is what every buffer leaves before the network header: a virtio-net header (12),
+	// an Ethernet header (14), an outer IPv6 header (40), UDP (8), ESP with its IV (16) and what
+	// Mobile IPv6 adds, so that encapsulation never copies.
+	Headroom = 192
+	// Tailroom is what every buffer leaves after the longest packet: ESP padding and ICV.
+	Tailroom = 64
+	// MaxLen is the longest packet a superpacket port hands over: a 64 KiB payload and its header.
+	MaxLen = 65535 + 40
+)
+
+// L2Class says whom a received frame was addressed to.
+type L2Class uint8
+
+// The classes; links without addresses leave [L2Unicast].
+const (
+	L2Unicast   L2Class = iota // to this link's own address
+	L2Multicast                // to a group
+	L2Broadcast                // to all
+	L2Other                    // to somebody else (seen in promiscuous mode)
+)
+
+// Packet is one IPv6 packet on its way through the stages.
+type Packet struct {
+	buf      []byte
+	off, end int
+	pool     *Pool
+
+	In   int // index of the link it came in on; 0 = this node made it
+	Out  int // index of the link it leaves by, set by the route stage (or before it: "oif")
+	Mark uint32
+
+	SrcMAC, DstMAC [6]byte // received: as in the frame; sending: DstMAC is set by the resolve stage
+	L2             L2Class
+
+	GSO GSO
+
+	// Set by the validate stage.
+	Proto      uint8 // upper-layer protocol, or the first header nothing here walks through
+	TransOff   int   // offset of that header from the network header
+	ProtoField int   // offset of the Next Header octet that named it
+	FragOff    int   // offset of the Fragment header; 0 = none
+	HBH        bool  // has a Hop-by-Hop Options header
+	Ext        bool  // has extension headers at all
+
+	// Set by the route stage.
+	Route   *Route   // nil = no route
+	NextHop [16]byte // the neighbor to resolve: the gateway or the destination itself
+
+	PathMTU int   // known path MTU when it is below the link's; own packets only
+	Passes  uint8 // times the packet entered the classify stage again
+	NoFrag  bool  // own packet that must not be fragmented (path MTU probe)
+
+	verdict Verdict
+}
+
+// New returns a packet of its own that holds a copy of data, with full headroom. It is for slow
+// paths: errors, control messages, tests.
+func New(data []byte) *Packet {
+	p := NewBuffer(len(data))
+	copy(p.Extend(len(data)), data)
+	return p
+}
+
+// NewBuffer returns an empty packet of its own with room for size octets.
+func NewBuffer(size int) *Packet {
+	return &Packet{buf: make([]byte, Headroom+size+Tailroom), off: Headroom, end: Headroom}
+}
+
+// Bytes returns the packet from its network header on (before the receive stage strips it, from
+// the link header). It is borrowed: valid until the packet is reset or released.
+func (p *Packet) Bytes() []byte { return p.buf[p.off:p.end:p.end] }
+
+// Len returns the number of octets in [Packet.Bytes].
+func (p *Packet) Len() int { return p.end - p.off }
+
+// Reset empties the packet and forgets everything about it; the buffer stays.
+func (p *Packet) Reset() {
+	buf, pool := p.buf, p.pool
+	*p = Packet{buf: buf, pool: pool, off: Headroom, end: Headroom}
+}
+
+// Space returns the room behind the headroom for a port to read into, without tailroom. The port
+// then calls [Packet.SetLen].
+func (p *Packet) Space() []byte { return p.buf[Headroom : len(p.buf)-Tailroom] }
+
+// SpaceBefore returns the same room with n octets of headroom in front, for a port whose reads
+// begin with a header of its own.
+func (p *Packet) SpaceBefore(n int) []byte { return p.buf[Headroom-n : len(p.buf)-Tailroom] }
+
+// SetLen makes the packet the n octets that were read into [Packet.Space].
+func (p *Packet) SetLen(n int) { p.off, p.end = Headroom, Headroom+n }
+
+// Push grows the packet by n octets at the front and returns them; their content is undefined.
+// It panics if the headroom is used up: stages know what they add.
+func (p *Packet) Push(n int) []byte {
+	p.off -= n
+	return p.buf[p.off : p.off+n]
+}
+
+// Pull removes n octets from the front.
+func (p *Packet) Pull(n int) { p.off += n }
+
+// Extend grows the packet by n octets at the end and returns them; their content is undefined.
+func (p *Packet) Extend(n int) []byte {
+	p.end += n
+	return p.buf[p.end-n : p.end]
+}
+
+// Trim cuts the packet to n octets.
+func (p *Packet) Trim(n int) { p.end = p.off + n }
+
+// Room returns how many octets [Packet.Extend] can add.
+func (p *Packet) Room() int { return len(p.buf) - p.end }
+
+// Clone returns a packet of its own with the same octets and metadata.
+func (p *Packet) Clone() *Packet {
+	c := NewBuffer(p.Len())
+	p.CopyTo(c)
+	return c
+}
+
+// CopyTo makes dst hold the same octets and metadata; dst must have the room.
+func (p *Packet) CopyTo(dst *Packet) {
+	buf, pool := dst.buf, dst.pool
+	*dst = *p
+	dst.buf, dst.pool, dst.off, dst.end = buf, pool, Headroom, Headroom
+	copy(dst.Extend(p.Len()), p.Bytes())
+}
+
+// Release gives the buffer back to the pool it came from, if any. The packet must not be used
+// afterwards.
+func (p *Packet) Release() {
+	if p.pool != nil {
+		p.pool.put(p)
+	}
+}
+
+// Verdict returns what the last stage decided; the packet path uses it for its one trace point.
+func (p *Packet) Verdict() Verdict { return p.verdict }
+
+// SetVerdict is for the packet path only.
+func (p *Packet) SetVerdict(v Verdict) { p.verdict = v }

@@ -1,0 +1,29 @@
+package packet
+
+// Verdict is what a stage decides about a packet. Only the packet path acts on it. The zero
+// Verdict is invalid, so that a forgotten decision is found at once.
+type Verdict uint16
+
+// The verdicts; a drop is dropBit plus its reason.
+const (
+	Continue  Verdict = iota + 1 // go on with the next stage
+	Consumed                     // somebody else has taken it (a copy, or what it was for)
+	Discovery                    // an ND or MLD message for this node
+	Local                        // for this node
+	Forward                      // for somebody else
+)
+
+const dropBit Verdict = 1 << 15
+
+// Drop returns the verdict that drops a packet for reason r.
+func Drop(r Reason) Verdict { return dropBit | Verdict(r) }
+
+// Dropped reports whether v drops, and why.
+func (v Verdict) Dropped() (Reason, bool) { return Reason(v &^ dropBit), v&dropBit != 0 }
+
+func (v Verdict) String() string {
+	if r, ok := v.Dropped(); ok {
+		return "drop " + r.String()
+	}
+	return [...]string{"invalid", "continue", "consumed", "discovery", "local", "forward"}[v]
+}
