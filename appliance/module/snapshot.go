@@ -102,6 +102,14 @@ type Addrs struct {
 	groups []Group
 	local  map[zoned]*Addr
 	member map[zoned]bool
+	// filter has a bit set for the low octets of every local address, so that the lookup that
+	// every forwarded packet makes ends here nearly always.
+	filter [4]uint64
+}
+
+func filterBit(addr *[16]byte) (word, bit uint8) {
+	h := addr[15] ^ addr[14]<<3 ^ addr[7]<<5 ^ addr[5]
+	return h >> 6, h & 63
 }
 
 // Group is one multicast group joined on a link.
@@ -122,6 +130,8 @@ func NewAddrs(list []*Addr, groups []Group) *Addrs {
 	s := &Addrs{list: list, groups: groups, local: make(map[zoned]*Addr, len(list)), member: make(map[zoned]bool, len(groups))}
 	for _, a := range list {
 		k := zoned{addr: a.Addr.As16()}
+		w, b := filterBit(&k.addr)
+		s.filter[w] |= 1 << b
 		if a.linkScope() {
 			k.link = a.Link
 		}
@@ -141,6 +151,9 @@ func NewAddrs(list []*Addr, groups []Group) *Addrs {
 // ours whichever link the packet came in on: a router is one node.
 // No allocation.
 func (s *Addrs) Lookup(addr *[16]byte, in int) *Addr {
+	if w, b := filterBit(addr); s.filter[w]&(1<<b) == 0 {
+		return nil
+	}
 	k := zoned{addr: *addr}
 	if addr[0] == 0xfe && addr[1]&0xc0 == 0x80 {
 		k.link = in

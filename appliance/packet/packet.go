@@ -35,7 +35,7 @@ const (
 type Packet struct {
 	buf      []byte
 	off, end int
-	pool     *Pool
+	home     home
 
 	In   int // index of the link it came in on; 0 = this node made it
 	Out  int // index of the link it leaves by, set by the route stage (or before it: "oif")
@@ -58,12 +58,13 @@ type Packet struct {
 	Route   *Route   // nil = no route
 	NextHop [16]byte // the neighbor to resolve: the gateway or the destination itself
 
-	PathMTU int   // known path MTU when it is below the link's; own packets only
 	Passes  uint8 // times the packet entered the classify stage again
 	NoFrag  bool  // own packet that must not be fragmented (path MTU probe)
-
-	verdict Verdict
+	Whole   bool  // put together from fragments
 }
+
+// home is where a packet's buffer returns to.
+type home interface{ put(*Packet) }
 
 // New returns a packet of its own that holds a copy of data, with full headroom. It is for slow
 // paths: errors, control messages, tests.
@@ -87,8 +88,8 @@ func (p *Packet) Len() int { return p.end - p.off }
 
 // Reset empties the packet and forgets everything about it; the buffer stays.
 func (p *Packet) Reset() {
-	buf, pool := p.buf, p.pool
-	*p = Packet{buf: buf, pool: pool, off: Headroom, end: Headroom}
+	buf, home := p.buf, p.home
+	*p = Packet{buf: buf, home: home, off: Headroom, end: Headroom}
 }
 
 // Space returns the room behind the headroom for a port to read into, without tailroom. The port
@@ -133,22 +134,16 @@ func (p *Packet) Clone() *Packet {
 
 // CopyTo makes dst hold the same octets and metadata; dst must have the room.
 func (p *Packet) CopyTo(dst *Packet) {
-	buf, pool := dst.buf, dst.pool
+	buf, home := dst.buf, dst.home
 	*dst = *p
-	dst.buf, dst.pool, dst.off, dst.end = buf, pool, Headroom, Headroom
+	dst.buf, dst.home, dst.off, dst.end = buf, home, Headroom, Headroom
 	copy(dst.Extend(p.Len()), p.Bytes())
 }
 
 // Release gives the buffer back to the pool it came from, if any. The packet must not be used
 // afterwards.
 func (p *Packet) Release() {
-	if p.pool != nil {
-		p.pool.put(p)
+	if p.home != nil {
+		p.home.put(p)
 	}
 }
-
-// Verdict returns what the last stage decided; the packet path uses it for its one trace point.
-func (p *Packet) Verdict() Verdict { return p.verdict }
-
-// SetVerdict is for the packet path only.
-func (p *Packet) SetVerdict(v Verdict) { p.verdict = v }

@@ -1,5 +1,7 @@
 package packet
 
+import "sync"
+
 // Pool is one worker's free list of buffers of one size. It is not safe for concurrent use: a
 // packet is released on the worker that got it.
 type Pool struct {
@@ -22,7 +24,7 @@ func (pl *Pool) Get() *Packet {
 	}
 	pl.made++
 	p := NewBuffer(pl.size)
-	p.pool = pl
+	p.home = pl
 	return p
 }
 
@@ -36,3 +38,30 @@ func (pl *Pool) Made() int { return pl.made }
 func (pl *Pool) Free() int { return len(pl.free) }
 
 func (pl *Pool) put(p *Packet) { pl.free = append(pl.free, p) }
+
+// SharedPool is a free list for packets that cross goroutines: what this node itself sends. Any
+// goroutine may get and release.
+type SharedPool struct {
+	size int
+	pool sync.Pool
+}
+
+// NewSharedPool returns a pool of packets with room for size octets each.
+func NewSharedPool(size int) *SharedPool { return &SharedPool{size: size} }
+
+// Get returns an empty packet with room for at least size octets. One larger than the pool's size
+// is made for the occasion.
+func (sp *SharedPool) Get(size int) *Packet {
+	if size > sp.size {
+		return NewBuffer(size)
+	}
+	if p, ok := sp.pool.Get().(*Packet); ok {
+		p.Reset()
+		return p
+	}
+	p := NewBuffer(sp.size)
+	p.home = sp
+	return p
+}
+
+func (sp *SharedPool) put(p *Packet) { sp.pool.Put(p) }

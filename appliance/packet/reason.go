@@ -64,9 +64,11 @@ const (
 	RoutingHeaderUnrecognized
 	RoutingHeaderType0
 	NextHeaderUnrecognized
+	NoNextHeader
 	ChecksumBad
 	ICMPUnknown
 	ICMPQuoteInvalid
+	PacketTooBigMTU
 	FragmentMisaligned
 	FragmentTooLong
 	FragmentOverlap
@@ -135,9 +137,11 @@ var reasons = [NumReasons]struct{ name, ref string }{
 	RoutingHeaderUnrecognized: {"routing_header_unrecognized", "RFC 8200 4.4"},
 	RoutingHeaderType0:        {"routing_header_type0", "RFC 5095 3"},
 	NextHeaderUnrecognized:    {"next_header_unrecognized", "RFC 8200 4"},
+	NoNextHeader:              {"no_next_header", "RFC 8200 4.7"},
 	ChecksumBad:               {"checksum_bad", "RFC 4443 2.3"},
 	ICMPUnknown:               {"icmp_unknown", "RFC 4443 2.4"},
 	ICMPQuoteInvalid:          {"icmp_quote_invalid", "RFC 8201 4"},
+	PacketTooBigMTU:           {"packet_too_big_mtu", "RFC 8201 4"},
 	FragmentMisaligned:        {"fragment_misaligned", "RFC 8200 4.5"},
 	FragmentTooLong:           {"fragment_too_long", "RFC 8200 4.5"},
 	FragmentOverlap:           {"fragment_overlap", "RFC 5722 4"},
