@@ -60,7 +60,7 @@ type TraceRequest struct {
 // TraceEvent is what became of one probe.
 type TraceEvent struct {
 	Hop   int        `json:"hop"`
-	Probe int        `json:"probe"`        // from 1
+	Probe int        `json:"probe"`         // from 1
 	From  netip.Addr `json:"from,omitzero"` // zero = no answer in time
 	Time  float64    `json:"time,omitempty"`
 	// The ICMPv6 error that answered; Reached when the destination itself did.
