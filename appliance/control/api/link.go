@@ -13,7 +13,7 @@ type Link struct {
 	Flags []string `json:"flags"`
 	MTU   int      `json:"mtu"`  // the device's
 	MTU6  int      `json:"mtu6"` // in force for IPv6: the least of device, configuration and RA
-	// OperState is UP, DOWN or LOWERLAYERDOWN (up, but the other side is not there).
+	// OperState is UP or DOWN (see [OperState]).
 	OperState string    `json:"operstate"`
 	LinkType  string    `json:"link_type"` // ether or none
 	Address   string    `json:"address,omitempty"`
@@ -79,13 +79,10 @@ func LinkFlags(ethernet, up, carrier bool) []string {
 	return f
 }
 
-// OperState returns the word for such a link's state (RFC 2863 ifOperStatus).
+// OperState returns iproute2's word for such a link's state (RFC 2863 ifOperStatus).
 func OperState(up, carrier bool) string {
-	switch {
-	case !up:
-		return "DOWN"
-	case !carrier:
-		return "LOWERLAYERDOWN"
+	if up && carrier {
+		return "UP"
 	}
-	return "UP"
+	return "DOWN"
 }

@@ -21,7 +21,8 @@ type Addr struct {
 	Local         netip.Addr `json:"local"`
 	PrefixLen     int        `json:"prefixlen"`
 	Anycast       bool       `json:"anycast,omitempty"`
-	Scope         string     `json:"scope"` // global, site, link or host
+	Scope         string     `json:"scope"`              // global, site, link or host
+	Protocol      string     `json:"protocol,omitempty"` // kernel_ll, kernel_ra, static, ...
 	Temporary     bool       `json:"temporary,omitempty"`
 	NoDAD         bool       `json:"nodad,omitempty"`
 	Optimistic    bool       `json:"optimistic,omitempty"`
@@ -31,8 +32,7 @@ type Addr struct {
 	Tentative     bool       `json:"tentative,omitempty"`
 	MngTmpAddr    bool       `json:"mngtmpaddr,omitempty"`
 	NoPrefixRoute bool       `json:"noprefixroute,omitempty"`
-	Dynamic       bool       `json:"dynamic,omitempty"`  // has a lifetime
-	Protocol      string     `json:"protocol,omitempty"` // kernel_ll, kernel_ra, static, ...
+	Dynamic       bool       `json:"dynamic,omitempty"` // has a lifetime
 	// Seconds, rounded down; [Forever] = no end.
 	ValidLifeTime     uint32 `json:"valid_life_time"`
 	PreferredLifeTime uint32 `json:"preferred_life_time"`

@@ -12,7 +12,7 @@ import "net/netip"
 type Neigh struct {
 	Deleted bool       `json:"deleted,omitempty"` // events only: the entry is gone
 	Dst     netip.Addr `json:"dst"`
-	Dev     string     `json:"dev"`
+	Dev     string     `json:"dev,omitempty"`    // never empty on the wire: commands leave out what was selected by
 	LLAddr  string     `json:"lladdr,omitempty"` // "02:00:5e:10:00:01"; "" while unknown
 	Router  Flag       `json:"router,omitzero"`
 	Proxy   Flag       `json:"proxy,omitzero"`
