@@ -69,6 +69,12 @@ type badRequest struct {
 
 func (e *badRequest) Error() string { return e.msg }
 
+// The content types of the streams there are.
+const (
+	TypeJSONLines = "application/jsonl"
+	TypePcapng    = "application/x-pcapng"
+)
+
 type route struct {
 	handle      Handler
 	stream      StreamHandler

@@ -69,7 +69,7 @@ type Request struct {
 // Filter selects routes: the query of GET /v1/route and the body of POST /v1/route/flush. Empty
 // fields match all, except Table: main.
 type Filter struct {
-	Table string `json:"table,omitempty"` // a name, a number, "all" or "cache"
+	Table string `json:"table,omitempty"` // a name, a number or "all"
 	Dev   string `json:"dev,omitempty"`
 	Proto string `json:"proto,omitempty"`
 	Type  string `json:"type,omitempty"`
