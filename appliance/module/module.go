@@ -27,6 +27,9 @@ import (
 type Module interface {
 	// Name is the module's word in logs, configuration and commands.
 	Name() string
+	// Claims lists the parts of the configuration the module decodes itself, by path, such as
+	// "links[].nud" or "routing.routes".
+	Claims() []string
 	// Init registers hooks and command handlers and keeps h. No goroutine, no I/O.
 	Init(h Host) error
 	// Prepare checks the module's part of a new configuration against what it has and returns
@@ -205,9 +208,12 @@ func Refuse(msg string) error { return &Refused{Msg: msg} }
 
 // Config is one module's view of the configuration.
 type Config struct {
-	Seed    uint64
-	Routing RoutingConfig
-	Links   []LinkConfig
+	Seed     uint64
+	Hostname string
+	// StateDir is where a module may keep files of its own across restarts; "" = nowhere.
+	StateDir string
+	Routing  RoutingConfig
+	Links    []LinkConfig
 	// Sections holds the parts of the configuration this module claimed, by their path, such as
 	// "routing.routes".
 	Sections map[string]Section

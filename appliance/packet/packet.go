@@ -51,6 +51,7 @@ type Packet struct {
 	TransOff   int   // offset of that header from the network header
 	ProtoField int   // offset of the Next Header octet that named it
 	FragOff    int   // offset of the Fragment header; 0 = none
+	FragField  int   // offset of the Next Header octet that named it (set by reassembly)
 	HBH        bool  // has a Hop-by-Hop Options header
 	Ext        bool  // has extension headers at all
 
@@ -58,9 +59,9 @@ type Packet struct {
 	Route   *Route   // nil = no route
 	NextHop [16]byte // the neighbor to resolve: the gateway or the destination itself
 
-	Passes  uint8 // times the packet entered the classify stage again
-	NoFrag  bool  // own packet that must not be fragmented (path MTU probe)
-	Whole   bool  // put together from fragments
+	Passes uint8 // times the packet entered the classify stage again
+	NoFrag bool  // own packet that must not be fragmented (path MTU probe)
+	Whole  bool  // put together from fragments
 }
 
 // home is where a packet's buffer returns to.
@@ -146,4 +147,19 @@ func (p *Packet) Release() {
 	if p.home != nil {
 		p.home.put(p)
 	}
+}
+
+// Zone returns the link whose zone the packet's link-scope addresses belong to: the one it came
+// in on, or for a packet of this node the one it leaves by.
+func (p *Packet) Zone() int {
+	if p.In != 0 {
+		return p.In
+	}
+	return p.Out
+}
+
+// Own makes the packet one of this node's own that has yet to find its way: what the receive
+// stages learned is forgotten, the octets stay.
+func (p *Packet) Own() {
+	*p = Packet{buf: p.buf, off: p.off, end: p.end, home: p.home}
 }

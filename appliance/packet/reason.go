@@ -72,6 +72,8 @@ const (
 	FragmentMisaligned
 	FragmentTooLong
 	FragmentOverlap
+	FragmentDuplicate
+	FragmentECN
 	FragmentTimeout
 	FragmentEvicted
 	FragmentLimit
@@ -145,6 +147,8 @@ var reasons = [NumReasons]struct{ name, ref string }{
 	FragmentMisaligned:        {"fragment_misaligned", "RFC 8200 4.5"},
 	FragmentTooLong:           {"fragment_too_long", "RFC 8200 4.5"},
 	FragmentOverlap:           {"fragment_overlap", "RFC 5722 4"},
+	FragmentDuplicate:         {"fragment_duplicate", "RFC 8200 4.5"},
+	FragmentECN:               {"fragment_ecn", "RFC 3168 5.3"},
 	FragmentTimeout:           {"fragment_timeout", "RFC 8200 4.5"},
 	FragmentEvicted:           {"fragment_evicted", ""},
 	FragmentLimit:             {"fragment_limit", ""},

@@ -11,6 +11,7 @@ const (
 	Discovery                    // an ND or MLD message for this node
 	Local                        // for this node
 	Forward                      // for somebody else
+	Taken                        // ownership has passed on: not even to be released
 )
 
 const dropBit Verdict = 1 << 15
@@ -25,5 +26,5 @@ func (v Verdict) String() string {
 	if r, ok := v.Dropped(); ok {
 		return "drop " + r.String()
 	}
-	return [...]string{"invalid", "continue", "consumed", "discovery", "local", "forward"}[v]
+	return [...]string{"invalid", "continue", "consumed", "discovery", "local", "forward", "taken"}[v]
 }

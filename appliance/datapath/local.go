@@ -1,0 +1,183 @@
+package datapath
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"leveret/appliance/packet"
+	"leveret/appliance/wire"
+)
+
+// local takes a packet for this node through its extension headers, strictly in their order
+// (RFC 8200 4.1), and hands what is behind them to the host stack.
+func (w *Worker) local(p *packet.Packet) packet.Verdict {
+	c := &w.chain // walked in validate
+	for i := range c.N {
+		h := c.Headers[i]
+		switch h.Proto {
+		case wire.HopByHop: // done in classify
+		case wire.DestOpts:
+			if v := w.options(p, h.Off); v != packet.Continue {
+				return v
+			}
+		case wire.Routing:
+			if v := w.routingHeader(p, h); v != packet.Continue {
+				return v
+			}
+		case wire.Fragment:
+			return w.fragmented(p)
+		default: // AH, MH and others that nothing here processes
+			field := wire.NextHeaderOffset
+			if i > 0 {
+				field = c.Headers[i-1].Off
+			}
+			return w.unrecognized(p, field)
+		}
+	}
+	switch c.Problem {
+	case wire.NoProblem:
+	case wire.HBHNotFirst: // RFC 8200 4.1: as if the protocol were unknown
+		return w.unrecognized(p, c.ProblemOff)
+	case wire.TooMany:
+		return packet.Drop(packet.ChainTooMany)
+	default:
+		return packet.Drop(packet.ChainTruncated)
+	}
+	switch p.Proto {
+	case wire.TCP, wire.UDP:
+		if p.GSO.Type == packet.GSOUDP { // many datagrams: the host stack takes them one by one
+			w.segment(p, true)
+			return packet.Taken
+		}
+		return w.deliver(p)
+	case wire.ICMPv6:
+		return w.icmp(p)
+	case wire.NoNext:
+		return packet.Drop(packet.NoNextHeader)
+	default:
+		return w.unrecognized(p, p.ProtoField)
+	}
+}
+
+// unrecognized answers a Next Header value that means nothing here (RFC 8200 4).
+func (w *Worker) unrecognized(p *packet.Packet, field int) packet.Verdict {
+	w.sendError(p, paramProblem(wire.CodeUnrecognizedNextHeader, field))
+	return packet.Drop(packet.NextHeaderUnrecognized)
+}
+
+// routingHeader: no type is recognized here, type 0 least of all (RFC 5095 3). With no segments
+// left the header has done its work and is passed over (RFC 8200 4.4).
+func (w *Worker) routingHeader(p *packet.Packet, h wire.Header) packet.Verdict {
+	b := p.Bytes()
+	typ, left := b[h.Off+2], b[h.Off+3]
+	if left == 0 {
+		return packet.Continue
+	}
+	w.sendError(p, paramProblem(wire.CodeErroneousHeader, h.Off+2))
+	if typ == 0 {
+		return packet.Drop(packet.RoutingHeaderType0)
+	}
+	return packet.Drop(packet.RoutingHeaderUnrecognized)
+}
+
+// deliver hands a packet to the host stack, which copies it.
+func (w *Worker) deliver(p *packet.Packet) packet.Verdict {
+	if w.path.host == nil {
+		return packet.Drop(packet.HostNotAttached)
+	}
+	if !w.path.host.Deliver(p) {
+		return packet.Drop(packet.HostQueueFull)
+	}
+	w.count.simple[Delivered].add(1)
+	return packet.Consumed
+}
+
+// icmp is ICMPv6 for this node, ND and MLD excepted.
+func (w *Worker) icmp(p *packet.Packet) packet.Verdict {
+	b := p.Bytes()
+	if len(b) < p.TransOff+wire.ICMPv6HeaderLen {
+		return packet.Drop(packet.ChainTruncated)
+	}
+	if p.GSO.Csum == packet.CsumUnknown && !wire.VerifyICMPv6(b, p.TransOff) {
+		return packet.Drop(packet.ChecksumBad)
+	}
+	t := b[p.TransOff]
+	w.count.icmpIn[t].add(1)
+	switch {
+	case t == wire.TypeEchoRequest:
+		return w.echo(p)
+	case t == wire.TypePacketTooBig:
+		return w.packetTooBig(p)
+	case t == wire.TypeEchoReply, wire.IsError(t):
+		return w.deliver(p) // an error of an unknown type is the upper layer's too (RFC 4443 2.4(a))
+	default:
+		return packet.Drop(packet.ICMPUnknown) // RFC 4443 2.4(b)
+	}
+}
+
+// echo turns an echo request into its reply, in place (RFC 4443 4.2).
+func (w *Worker) echo(p *packet.Packet) packet.Verdict {
+	b := p.Bytes()
+	to := netip.AddrFrom16(*src(b))
+	if to.IsUnspecified() || to.IsLoopback() {
+		return packet.Drop(packet.SourceUnspecified)
+	}
+	if dst(b)[0] == 0xff && !w.params.EchoReplyMulticast {
+		return packet.Drop(packet.ErrorNotAllowed)
+	}
+	from := w.errorSource(p, to)
+	if p.In == 0 { // to ourselves: errorSource would name the sender
+		from = netip.AddrFrom16(*dst(b))
+	}
+	if !from.IsValid() {
+		return packet.Drop(packet.NoRoute)
+	}
+	zone := p.Zone()
+	p.Pull(p.TransOff - wire.IPv6HeaderLen)
+	b = p.Bytes()
+	wire.PutIPv6(b, wire.IPv6Fields{
+		PayloadLength: uint16(len(b) - wire.IPv6HeaderLen), NextHeader: wire.ICMPv6,
+		HopLimit: uint8(w.params.HopLimit), Src: from, Dst: to,
+	})
+	b[wire.IPv6HeaderLen] = wire.TypeEchoReply
+	wire.UpdateICMPv6Checksum(b, wire.IPv6HeaderLen)
+	p.Own()
+	if to.IsLinkLocalUnicast() {
+		p.Out = zone
+	}
+	w.count.simple[EchoReplies].add(1)
+	w.count.icmpOut[wire.TypeEchoReply].add(1)
+	return packet.Forward
+}
+
+// packetTooBig takes in a path MTU, after making sure that the message is about a packet of ours
+// (RFC 8201 4), and tells the host stack.
+func (w *Worker) packetTooBig(p *packet.Packet) packet.Verdict {
+	b := p.Bytes()
+	mtu := int(binary.BigEndian.Uint32(b[p.TransOff+4:]))
+	quote := b[p.TransOff+wire.ICMPv6HeaderLen:]
+	if len(quote) < wire.IPv6HeaderLen || quote[0]>>4 != 6 || !w.ours(quote, p.Zone()) {
+		return packet.Drop(packet.ICMPQuoteInvalid)
+	}
+	if mtu < wire.MinMTU {
+		return packet.Drop(packet.PacketTooBigMTU)
+	}
+	if p.In != 0 { // one that stage 6 made says nothing about the path
+		w.path.pmtu.Update(dst(quote), mtu, w.now)
+	}
+	return w.deliver(p)
+}
+
+// ours reports whether a quoted packet can be one that this node sent: from an address of ours,
+// and where the transport says so, of a flow that exists.
+func (w *Worker) ours(quote []byte, zone int) bool {
+	if a := w.addrs.Lookup(src(quote), zone); a == nil || !a.Assigned() {
+		return false
+	}
+	var c wire.Chain
+	c.Walk(quote)
+	if c.FragOffset == 0 && (c.Proto == wire.TCP || c.Proto == wire.UDP) && w.path.host != nil {
+		return c.Off+4 <= len(quote) && w.path.host.Sent(c.Proto, *src(quote), *dst(quote), quote[c.Off:])
+	}
+	return true
+}

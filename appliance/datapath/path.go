@@ -1,0 +1,322 @@
+// Package datapath is the packet path. Read this file first; the rest is one file per stage.
+//
+//	port ─▶ s1_rx ─▶ s2_validate ─▶ s3_classify ─┬─ Discovery ─▶ hooks (ndp)
+//	                                   ▲         ├─ Local ─▶ local.go ─┬─▶ host stack
+//	                                   │         │                     └─▶ reassembled: s3 again
+//	                                   └─────────│─────────────────────────┘
+//	                                             └─ Forward ─┐
+//	host stack, modules, icmperr.go, echo ───────────────────┴▶ s4_route ─▶ s6_fragment ─▶ s7_resolve ─▶ s8_tx ─▶ port
+//
+// A worker takes a vector of packets through the stages, run to completion, on one locked OS
+// thread for each receive queue; one more worker does the same for what this node sends. A stage returns a
+// packet.Verdict and only this file moves a packet on, so one place sees everything. Whatever the
+// stages read is an immutable snapshot, loaded once a vector.
+package datapath
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"leveret/appliance/clock"
+	"leveret/appliance/link"
+	"leveret/appliance/module"
+	"leveret/appliance/packet"
+	"leveret/appliance/wire"
+)
+
+// VectorSize is the most packets a worker takes through the path at once.
+const VectorSize = 64
+
+// maxPasses bounds how often one packet may enter the classify stage again.
+const maxPasses = 4
+
+// hostQueueLen bounds the packets this node has made that wait for the host worker.
+const hostQueueLen = 4096
+
+// Params is the part of the configuration the packet path reads. Immutable.
+type Params struct {
+	ErrorRate          int  // ICMPv6 errors per second; 0 = no limit (RFC 4443 2.4(f))
+	ErrorBurst         int  // errors that may go out at once
+	EchoReplyMulticast bool // answer echo requests to a group (RFC 4443 4.2)
+	ProcessHopByHop    bool // look into Hop-by-Hop options of packets in transit (RFC 8200 4.3)
+	HopLimit           int  // of what this node makes itself
+}
+
+// Host is the host stack as the path sees it. Both methods are called by workers.
+type Host interface {
+	// Deliver takes a copy of a packet for this node; false means its queue is full.
+	Deliver(p *packet.Packet) bool
+	// Sent reports whether a transport flow, named by the first octets of a packet that this
+	// node is said to have sent, is one of ours (RFC 8201 4: only then is a Packet Too Big
+	// believed).
+	Sent(proto uint8, src, dst [16]byte, transport []byte) bool
+}
+
+// Point is where a packet was seen.
+type Point uint8
+
+// The capture points.
+const (
+	Ingress Point = iota
+	Egress
+	DropPoint
+)
+
+func (p Point) String() string { return [...]string{"ingress", "egress", "drop"}[p] }
+
+// Tap sees packets for a capture. It is called by workers and must not block, keep frame or
+// allocate.
+type Tap interface {
+	// Offer shows a frame at a point of a link; r is the reason at the drop point. ethernet says
+	// whether the frame begins with an Ethernet header.
+	Offer(at Point, link int, ethernet bool, frame []byte, r packet.Reason)
+}
+
+// Options are what a path is made of.
+type Options struct {
+	Clock  clock.Clock
+	Router module.Router
+	Host   Host // nil: packets for this node's transport are dropped
+	Seed   [32]byte
+	Params Params
+	// Manual: no threads; the owner calls Step.
+	Manual bool
+}
+
+// Path is the packet path of one appliance.
+type Path struct {
+	clock  clock.Clock
+	router module.Router
+	host   Host
+	seed   [32]byte
+	manual bool
+	hooks  [module.NumStages][]namedHook
+
+	params atomic.Pointer[Params]
+	links  atomic.Pointer[module.Links]
+	addrs  atomic.Pointer[module.Addrs]
+	ports  atomic.Pointer[portSet]
+	tap    atomic.Pointer[Tap]
+
+	limiter limiter
+	pmtu    *PathMTU
+	reasm   *reassembly
+	out     hostQueue
+	made    *packet.SharedPool
+	off     offPath
+	host0   *Worker // the host worker
+
+	mu      sync.Mutex // guards workers, and the ports' changes
+	workers []*Worker
+	retired Counters // of workers that have ended
+	threads sync.WaitGroup
+}
+
+type namedHook struct {
+	owner string
+	f     module.Hook
+}
+
+// New returns a path without links. Hooks are added before Start.
+func New(o Options) *Path {
+	p := &Path{
+		clock: o.Clock, router: o.Router, host: o.Host, seed: o.Seed, manual: o.Manual,
+		pmtu: NewPathMTU(), reasm: newReassembly(),
+		made: packet.NewSharedPool(packet.MaxLen),
+	}
+	p.out.ready = make(chan struct{}, 1)
+	p.SetParams(o.Params)
+	p.links.Store(module.NewLinks(nil))
+	p.addrs.Store(module.NewAddrs(nil, nil))
+	p.ports.Store(&portSet{})
+	p.host0 = p.newWorker("host", nil, nil)
+	return p
+}
+
+// SetHost attaches the host stack; before Start.
+func (p *Path) SetHost(h Host) { p.host = h }
+
+// SetRouter sets who answers route questions; before Start.
+func (p *Path) SetRouter(r module.Router) { p.router = r }
+
+// Hook adds a hook to a stage; before Start. Hooks run in the order in which they were added.
+func (p *Path) Hook(s module.Stage, owner string, f module.Hook) {
+	p.hooks[s] = append(p.hooks[s], namedHook{owner, f})
+}
+
+// SetParams puts new parameters in force from the next vector on.
+func (p *Path) SetParams(pr Params) { p.params.Store(&pr); p.limiter.set(pr.ErrorRate, pr.ErrorBurst) }
+
+// SetLinks and SetAddrs publish new snapshots.
+func (p *Path) SetLinks(l *module.Links) { p.links.Store(l) }
+
+// SetAddrs publishes a new address snapshot.
+func (p *Path) SetAddrs(a *module.Addrs) { p.addrs.Store(a) }
+
+// SetTap starts showing packets to t, or stops with nil.
+func (p *Path) SetTap(t Tap) {
+	if t == nil {
+		p.tap.Store(nil)
+		return
+	}
+	p.tap.Store(&t)
+}
+
+// PathMTU returns the path MTU cache. Any goroutine may use it.
+func (p *Path) PathMTU() *PathMTU { return p.pmtu }
+
+// process takes a received vector through the path. The packets are the worker's.
+func (w *Worker) process(ps []*packet.Packet, in int) {
+	var octets uint64
+	for _, p := range ps {
+		octets += uint64(p.Len())
+		w.act(p, w.receive(p, in))
+	}
+	w.count.links[in&linkMask].received(uint64(len(ps)), octets)
+	w.finish()
+}
+
+// receive is the stages from the port to the decision whose packet it is.
+func (w *Worker) receive(p *packet.Packet, in int) packet.Verdict {
+	if v := w.rx(p, in); v != packet.Continue {
+		return v
+	}
+	if v := w.validate(p); v != packet.Continue {
+		return v
+	}
+	return w.classify(p)
+}
+
+// act does what a verdict says. Every packet's way ends here, in finish, or in transmit.
+func (w *Worker) act(p *packet.Packet, v packet.Verdict) {
+	switch v {
+	case packet.Forward: // or made here: from the route stage on they are alike
+		w.route = append(w.route, p)
+	case packet.Local:
+		w.act(p, w.local(p))
+	case packet.Discovery:
+		w.act(p, w.runHooks(module.StageDiscovery, p))
+	case packet.Consumed:
+		p.Release()
+	case packet.Taken:
+	default:
+		r, dropped := v.Dropped()
+		if !dropped {
+			panic("datapath: a stage returned the verdict " + v.String())
+		}
+		w.drop(p, r)
+	}
+}
+
+// finish takes everything that waits for a route out of the path: packets to forward, and what
+// this node made meanwhile (errors, echo replies, fragments put together for itself).
+func (w *Worker) finish() {
+	for len(w.route) > 0 {
+		batch := w.route
+		w.route, w.spare = w.spare[:0], batch
+		w.lookup(batch)
+		for _, p := range batch {
+			w.act2(p, w.routed(p))
+		}
+		w.spare = batch[:0]
+	}
+	w.flush()
+}
+
+// act2 moves a routed packet on.
+func (w *Worker) act2(p *packet.Packet, v packet.Verdict) {
+	switch v {
+	case packet.Local:
+		// Own packet to an own address: it comes in like any other, but was never on a wire.
+		if v = w.validate(p); v == packet.Continue {
+			v = w.classify(p)
+		}
+		w.act(p, v)
+	case packet.Continue:
+		if v = w.fit(p); v != packet.Continue {
+			w.act(p, v)
+			return
+		}
+		w.send(p)
+	default:
+		w.act(p, v)
+	}
+}
+
+// send resolves and queues one packet that fits its link.
+func (w *Worker) send(p *packet.Packet) {
+	if v := w.resolve(p); v != packet.Continue {
+		w.act(p, v)
+		return
+	}
+	w.transmit(p)
+}
+
+// runHooks runs a stage's hooks until one decides. A packet for which none does has nobody who
+// wants it.
+func (w *Worker) runHooks(s module.Stage, p *packet.Packet) packet.Verdict {
+	for i := range w.path.hooks[s] {
+		if v := w.path.hooks[s][i].f(p); v != packet.Continue {
+			return v
+		}
+	}
+	if s == module.StageDiscovery {
+		return packet.Drop(packet.ICMPUnknown)
+	}
+	return packet.Continue
+}
+
+// drop is the one trace point of everything that is not sent, delivered or consumed.
+func (w *Worker) drop(p *packet.Packet, r packet.Reason) {
+	w.count.drops[r].add(1)
+	if t := w.tap; t != nil {
+		t.Offer(DropPoint, p.In, false, p.Bytes(), r)
+	}
+	p.Release()
+}
+
+// Send queues a complete packet of this node for the route stage. Any goroutine; p becomes the
+// path's.
+func (p *Path) Send(pk *packet.Packet) {
+	pk.In = 0
+	p.enqueue(outgoing{p: pk})
+}
+
+// Transmit queues p to leave by a link to a link-layer address, past routing and resolution. Any
+// goroutine; pk becomes the path's.
+func (p *Path) Transmit(pk *packet.Packet, out int, dst [6]byte) {
+	pk.Out, pk.DstMAC = out, dst
+	p.enqueue(outgoing{p: pk, direct: true})
+}
+
+// SendError answers pk with an ICMPv6 error. Any goroutine; pk is borrowed.
+func (p *Path) SendError(pk *packet.Packet, e module.ICMPError) {
+	w := p.host0
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.load()
+	w.sendError(pk, e)
+	w.finish()
+}
+
+// Drop counts and shows a packet that somebody gave up after having consumed it. Any goroutine;
+// pk is borrowed.
+func (p *Path) Drop(pk *packet.Packet, r packet.Reason) {
+	p.off.drops[r].Add(1)
+	if t := p.tap.Load(); t != nil {
+		(*t).Offer(DropPoint, pk.In, false, pk.Bytes(), r)
+	}
+}
+
+// NewPacket returns an empty packet with room for size octets for Send or Transmit. Any goroutine.
+func (p *Path) NewPacket(size int) *packet.Packet { return p.made.Get(size) }
+
+// linkOf returns the link a packet came in on or leaves by; nil when it is gone.
+func (w *Worker) linkOf(i int) *module.Link { return w.links.Index(i) }
+
+// src and dst are the addresses of a packet that was validated.
+func src(b []byte) *[16]byte { return (*[16]byte)(b[8:24]) }
+func dst(b []byte) *[16]byte { return (*[16]byte)(b[24:40]) }
+
+// maxFrame is the longest frame a port's buffers must hold.
+func maxFrame(c link.Caps) int { return max(c.MaxFrame, wire.MinMTU+14) }

@@ -1,0 +1,108 @@
+package datapath
+
+import (
+	"encoding/binary"
+
+	"leveret/appliance/packet"
+	"leveret/appliance/wire"
+)
+
+// complete finishes a transport checksum that so far holds the pseudo-header's sum only.
+func (w *Worker) complete(p *packet.Packet) {
+	if p.GSO.Csum != packet.CsumPartial {
+		return
+	}
+	b := p.Bytes()
+	start, at := p.GSO.CsumStart, p.GSO.CsumStart+p.GSO.CsumOffset
+	p.GSO.Csum = packet.CsumVerified
+	if start < wire.IPv6HeaderLen || at+2 > len(b) {
+		return // nonsense from the other side: the receiver's check will find it
+	}
+	sum := wire.Fold(wire.Sum(b[start:], 0))
+	if sum = ^sum; sum == 0 {
+		sum = 0xffff // zero would say "no checksum" (RFC 8200 8.1)
+	}
+	binary.BigEndian.PutUint16(b[at:], sum)
+	w.count.simple[ChecksumsCompleted].add(1)
+}
+
+// segment splits a superpacket, as its sender would have split it, and hands the pieces to the
+// host stack if p is for this node, otherwise to the link that does not take it whole. It releases p.
+func (w *Worker) segment(p *packet.Packet, local bool) {
+	b := p.Bytes()
+	g := p.GSO
+	trans := g.CsumStart
+	if g.Csum != packet.CsumPartial {
+		w.chain.Walk(b)
+		trans = w.chain.Off
+	}
+	tcp := g.Type == packet.GSOTCP6
+	least := trans + 8
+	if tcp {
+		least = trans + 20
+	}
+	if g.Size <= 0 || trans < wire.IPv6HeaderLen || g.HdrLen < least || g.HdrLen > len(b) {
+		w.drop(p, packet.HeaderTruncated)
+		return
+	}
+	w.count.simple[SegmentedSuperpackets].add(1)
+	hdr, rest := b[:g.HdrLen], b[g.HdrLen:]
+	for first := true; first || len(rest) > 0; first = false {
+		n := min(g.Size, len(rest))
+		s := w.pool.Get()
+		if s.Room() < g.HdrLen+n {
+			s.Release()
+			w.drop(p, packet.TooBig)
+			return
+		}
+		s.In, s.Out, s.DstMAC = p.In, p.Out, p.DstMAC
+		sb := s.Extend(g.HdrLen + n)
+		copy(sb, hdr)
+		copy(sb[g.HdrLen:], rest[:n])
+		binary.BigEndian.PutUint16(sb[4:], uint16(len(sb)-wire.IPv6HeaderLen))
+		off := len(b) - g.HdrLen - len(rest) // payload sent so far
+		rest = rest[n:]
+		if tcp {
+			segmentTCP(sb[trans:], uint32(off), first, len(rest) == 0)
+		} else {
+			binary.BigEndian.PutUint16(sb[trans+4:], uint16(len(sb)-trans))
+		}
+		setChecksum(sb, trans, tcp)
+		s.GSO.Csum = packet.CsumVerified
+		w.count.simple[SegmentsCreated].add(1)
+		if local {
+			s.Proto, s.TransOff, s.ProtoField, s.Ext = p.Proto, p.TransOff, p.ProtoField, p.Ext
+			w.act(s, w.deliver(s))
+		} else {
+			w.transmit(s)
+		}
+	}
+	p.Release()
+}
+
+// segmentTCP adapts a copied TCP header: the sequence number counts on, FIN and PSH belong to the
+// last segment and CWR to the first (RFC 3168 6.1.2).
+func segmentTCP(t []byte, off uint32, first, last bool) {
+	const fin, psh, cwr = 0x01, 0x08, 0x80
+	binary.BigEndian.PutUint32(t[4:], binary.BigEndian.Uint32(t[4:])+off)
+	if !last {
+		t[13] &^= fin | psh
+	}
+	if !first {
+		t[13] &^= cwr
+	}
+}
+
+// setChecksum computes the TCP or UDP checksum of a whole packet.
+func setChecksum(b []byte, trans int, tcp bool) {
+	at, proto := trans+6, uint8(wire.UDP)
+	if tcp {
+		at, proto = trans+16, wire.TCP
+	}
+	b[at], b[at+1] = 0, 0
+	sum := wire.Checksum(src(b), dst(b), proto, b[trans:])
+	if sum == 0 {
+		sum = 0xffff
+	}
+	binary.BigEndian.PutUint16(b[at:], sum)
+}
