@@ -1,0 +1,206 @@
+package config
+
+import (
+	"errors"
+	"flag"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+var update = flag.Bool("update", false, "write the .want files")
+
+var claims = []string{"links[].nud", "links[].dad", "routing.tables", "routing.routes"}
+
+// TestFaulty: each file under testdata/faulty is refused with exactly the faults beside it.
+func TestFaulty(t *testing.T) {
+	files, _ := filepath.Glob("testdata/faulty/*.yaml")
+	if len(files) < 25 {
+		t.Fatalf("only %d faulty configurations", len(files))
+	}
+	for _, f := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(f), ".yaml"), func(t *testing.T) {
+			_, err := Load(Options{File: f, Claims: claims})
+			var fs Faults
+			if !errors.As(err, &fs) {
+				t.Fatalf("accepted: %v", err)
+			}
+			got := fs.Error() + "\n"
+			want := strings.TrimSuffix(f, ".yaml") + ".want"
+			if *update {
+				if err := os.WriteFile(want, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			b, err := os.ReadFile(want)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if string(b) != got {
+				t.Errorf("got\n%swant\n%s", got, b)
+			}
+		})
+	}
+}
+
+func load(t *testing.T, text string, env ...string) *Root {
+	t.Helper()
+	r, err := Load(Options{Name: "test", Text: []byte(text), Env: env, Claims: claims})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestDefaultsAreFilledIn(t *testing.T) {
+	r := load(t, `
+version: 1
+links:
+  - {name: lan0, kind: tap, host_device: tap0, addresses: ["2001:db8::1/64", {address: "2001:db8::/64", anycast: true}]}
+`)
+	l := r.Links[0]
+	if l.MTU != 1500 || l.Queues != 1 || !*l.Offload || !*l.Forwarding || l.LinkLocal != "auto" {
+		t.Errorf("link %+v", l)
+	}
+	if !*l.Addresses[0].DAD || *l.Addresses[1].DAD || l.Addresses[0].Address != netip.MustParsePrefix("2001:db8::1/64") {
+		t.Errorf("addresses %+v", l.Addresses)
+	}
+	if r.System.Control.Socket != "/run/leveret/api.sock" || r.ICMPv6.ErrorRate != 100 || r.Routing.HopByHop != "process" {
+		t.Errorf("root %+v", r)
+	}
+}
+
+// TestMergeOrder: file, then conf.d in lexical order, then environment, then flags.
+func TestMergeOrder(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("leveret.yaml", "version: 1\nsystem: {hostname: file, state_dir: /file, run_dir: /file, seed: 1}\n")
+	write("conf.d/10-a.yaml", "system: {state_dir: /a, run_dir: /a, seed: 2}\n")
+	write("conf.d/20-b.yaml", "system: {run_dir: /b, seed: 3}\n")
+	r, err := Load(Options{
+		File: filepath.Join(dir, "leveret.yaml"), Env: []string{"LEVERET_SYSTEM_SEED=4", "HOME=/root"},
+		Flags: map[string]string{"system.log.level": "debug"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := r.System
+	if s.Hostname != "file" || s.StateDir != "/a" || s.RunDir != "/b" || s.Seed != 4 || s.Log.Level != "debug" {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestEnvironmentTakesListsAsJSON(t *testing.T) {
+	r := load(t, "version: 1\n", `LEVERET_SERVICES=[{"name":"echo","proto":"tcp","port":7}]`, "LEVERET_ROUTING_FORWARDING=false")
+	if len(r.Services) != 1 || r.Services[0].Port != 7 || r.Routing.Forwarding {
+		t.Errorf("%+v %+v", r.Services, r.Routing)
+	}
+	_, err := Load(Options{Text: []byte("version: 1\n"), Env: []string{"LEVERET_SYSTEM_LOGLEVEL=debug"}})
+	if err == nil || !strings.Contains(err.Error(), "LEVERET_SYSTEM_LOG_LEVEL") {
+		t.Errorf("an unknown variable: %v", err)
+	}
+}
+
+func TestSectionDecodesStrictly(t *testing.T) {
+	r := load(t, `
+version: 1
+links: [{name: lan0, kind: dummy, nud: {retrans_timer: 500ms, reachabel_time: 3s}}]
+routing:
+  routes:
+    - {to: "::/0", metric: ten}
+`)
+	type nud struct {
+		RetransTimer  time.Duration `mapstructure:"retrans_timer"`
+		ReachableTime time.Duration `mapstructure:"reachable_time"`
+	}
+	var n nud
+	err := r.Links[0].Sections["nud"].Decode(&n)
+	want := `test:3: links[lan0].nud.reachabel_time: unknown key; did you mean "reachable_time"?`
+	if err == nil || err.Error() != want || n.RetransTimer != 500*time.Millisecond {
+		t.Errorf("got %v, want %s; %+v", err, want, n)
+	}
+	var routes []struct {
+		To     string `mapstructure:"to"`
+		Metric uint32 `mapstructure:"metric"`
+	}
+	err = r.Sections["routing.routes"].Decode(&routes)
+	if want := `test:6: routing.routes[0].metric: want a number, got the text "ten"`; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	if r.Links[0].Sections["dad"].Present() || r.Links[0].Sections["dad"].Decode(&n) != nil {
+		t.Error("a section nobody wrote is present")
+	}
+	f := r.Sections["routing.routes"].Fault("[0].to", "no", "RFC 1 2")
+	if want := "test:6: routing.routes[0].to: no (RFC 1 2)"; f.Error() != want {
+		t.Errorf("got %v, want %s", f, want)
+	}
+}
+
+func TestShowLoadsToTheSameTree(t *testing.T) {
+	for _, f := range []string{"../../configs/default.yaml", "../../configs/leveret.yaml", "../../configs/minimal.yaml", "../../configs/lab/two-taps.yaml"} {
+		r, err := Load(Options{File: f, Claims: claims})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := Show(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := Load(Options{Name: "shown", Text: b, Claims: claims})
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", f, err, b)
+		}
+		if !reflect.DeepEqual(r.raw, again.raw) || len(Diff(r, again)) != 0 {
+			t.Errorf("%s: differs after Show: %v", f, Diff(r, again))
+		}
+	}
+}
+
+func TestDiff(t *testing.T) {
+	a := load(t, "version: 1\nlinks: [{name: lan0, kind: dummy, mtu: 1500}]\n")
+	b := load(t, "version: 1\nlinks: [{name: lan0, kind: dummy, mtu: 1400}, {name: x, kind: dummy}]\n")
+	want := []Change{{"links[lan0].mtu", "1500", "1400"}, {"links[x].kind", "", `"dummy"`}, {"links[x].name", "", `"x"`}}
+	if got := Diff(a, b); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v", got)
+	}
+}
+
+func TestCollect(t *testing.T) {
+	err := errors.Join(Faults{{Path: "a"}}, errors.Join(Fault{Path: "b"}), nil)
+	if fs, rest := Collect(err); len(fs) != 2 || rest != nil {
+		t.Errorf("%v %v", fs, rest)
+	}
+	if fs, rest := Collect(errors.New("x")); len(fs) != 0 || rest == nil {
+		t.Errorf("%v %v", fs, rest)
+	}
+}
+
+func FuzzLoad(f *testing.F) {
+	files, _ := filepath.Glob("testdata/faulty/*.yaml")
+	for _, name := range append(files, "../../configs/leveret.yaml") {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := Load(Options{Name: "fuzz", Text: b, Claims: claims})
+		if err == nil && r.Version != 1 {
+			t.Error("accepted a wrong version")
+		}
+	})
+}
