@@ -1,0 +1,181 @@
+// Package fib is a table of routes: the authoritative list with iproute2's rules of what is the
+// same route, and the compiled form that the packet path searches.
+//
+//	Table (loop)  --route in force of each prefix-->  Snapshot (any goroutine, immutable)
+//	  bart: prefix -> routes                            flat interval tree for /64 and shorter,
+//	                                                    batched; hash for /128; bart in between
+package fib
+
+import (
+	"cmp"
+	"errors"
+	"net/netip"
+	"slices"
+
+	"github.com/gaissmai/bart"
+
+	"leveret/appliance/clock"
+)
+
+// Type is what a route does, in iproute2's words and the numbers of packet.RouteType.
+type Type uint8
+
+// The types.
+const (
+	Unicast Type = iota
+	Local
+	Anycast
+	Multicast
+	Blackhole
+	Unreachable
+	Prohibit
+	Throw
+)
+
+var typeNames = [...]string{"unicast", "local", "anycast", "multicast", "blackhole", "unreachable", "prohibit", "throw"}
+
+func (t Type) String() string { return typeNames[t] }
+
+// ParseType returns the type of that name.
+func ParseType(s string) (Type, bool) {
+	i := slices.Index(typeNames[:], s)
+	return Type(max(i, 0)), i >= 0
+}
+
+// HasDevice reports whether routes of the type have a link.
+func (t Type) HasDevice() bool { return t <= Multicast }
+
+// The default metrics of Linux.
+const (
+	MetricLocal     = 0
+	MetricConnected = 256
+	MetricDefault   = 1024
+)
+
+// Route is one route. Values are compared and copied; a change makes a new one.
+type Route struct {
+	Prefix   netip.Prefix
+	Metric   uint32
+	Type     Type
+	Protocol string     // kernel, boot, static, ...
+	Link     int        // 0 for types without a device
+	Via      netip.Addr // zero = the destination is on the link
+	MTU      int        // 0 = the link's
+	PrefSrc  netip.Addr
+	Pref     string        // low, medium, high (RFC 4191 2.1)
+	Expires  clock.Instant // clock.Never = forever
+}
+
+// The refusals, in the kernel's words.
+var (
+	ErrExists   = errors.New("File exists")
+	ErrNotFound = errors.New("No such process")
+)
+
+// Table is the list of one table's routes. One goroutine owns it.
+type Table struct {
+	byPrefix bart.Table[[]Route] // of one prefix: by metric, then age
+	n        int
+}
+
+// Len returns the number of routes.
+func (t *Table) Len() int { return t.n }
+
+// same reports whether two routes of one prefix are the same to the kernel: of the same metric.
+func same(a, b *Route) bool { return a.Metric == b.Metric }
+
+// Add adds a route; [ErrExists] if there is one with its prefix and metric.
+func (t *Table) Add(r Route) error {
+	r.Prefix = r.Prefix.Masked()
+	list, _ := t.byPrefix.Get(r.Prefix)
+	for i := range list {
+		if same(&list[i], &r) {
+			return ErrExists
+		}
+	}
+	t.insert(list, r)
+	return nil
+}
+
+// Replace adds a route in the place of the one with its prefix and metric, if there is one, which
+// it returns.
+func (t *Table) Replace(r Route) (old Route, replaced bool) {
+	r.Prefix = r.Prefix.Masked()
+	list, _ := t.byPrefix.Get(r.Prefix)
+	for i := range list {
+		if same(&list[i], &r) {
+			old = list[i]
+			list = slices.Clone(list)
+			list[i] = r
+			t.byPrefix.Insert(r.Prefix, list)
+			return old, true
+		}
+	}
+	t.insert(list, r)
+	return Route{}, false
+}
+
+func (t *Table) insert(list []Route, r Route) {
+	i, _ := slices.BinarySearchFunc(list, r.Metric+1, func(x Route, m uint32) int { return cmp.Compare(x.Metric, m) })
+	if r.Metric == ^uint32(0) {
+		i = len(list)
+	}
+	t.byPrefix.Insert(r.Prefix, slices.Insert(slices.Clone(list), i, r))
+	t.n++
+}
+
+// Delete removes the first route of a prefix that match takes (lowest metric first) and returns
+// it; [ErrNotFound] if there is none.
+func (t *Table) Delete(p netip.Prefix, match func(*Route) bool) (Route, error) {
+	p = p.Masked()
+	list, _ := t.byPrefix.Get(p)
+	for i := range list {
+		if !match(&list[i]) {
+			continue
+		}
+		old := list[i]
+		if len(list) == 1 {
+			t.byPrefix.Delete(p)
+		} else {
+			t.byPrefix.Insert(p, slices.Delete(slices.Clone(list), i, i+1))
+		}
+		t.n--
+		return old, nil
+	}
+	return Route{}, ErrNotFound
+}
+
+// DeleteFunc removes every route that match takes and returns them.
+func (t *Table) DeleteFunc(match func(*Route) bool) []Route {
+	var gone []Route
+	for _, r := range t.All() {
+		if match(&r) {
+			gone = append(gone, r)
+			t.Delete(r.Prefix, func(x *Route) bool { return *x == r }) //nolint:errcheck // it is there
+		}
+	}
+	return gone
+}
+
+// All lists the routes as iproute2 does: by prefix, then metric, the default routes last.
+func (t *Table) All() []Route {
+	out := make([]Route, 0, t.n)
+	for _, list := range t.byPrefix.AllSorted() {
+		out = append(out, list...)
+	}
+	if i := slices.IndexFunc(out, func(r Route) bool { return r.Prefix.Bits() != 0 }); i > 0 {
+		out = append(out[i:], out[:i]...)
+	}
+	return out
+}
+
+// Best returns the route of a prefix that is in force: the lowest metric whose link is usable.
+func (t *Table) Best(p netip.Prefix, usable func(link int) bool) (Route, bool) {
+	list, _ := t.byPrefix.Get(p.Masked())
+	for i := range list {
+		if !list[i].Type.HasDevice() || usable(list[i].Link) {
+			return list[i], true
+		}
+	}
+	return Route{}, false
+}
