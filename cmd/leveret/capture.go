@@ -106,6 +106,9 @@ func copyBlocks(ctx context.Context, w io.Writer, r io.Reader, count int) (packe
 		}
 		block = block[:length]
 		if _, err := io.ReadFull(in, block[8:]); err != nil {
+			if errors.Is(err, io.EOF) { // the head was there: not a place to end
+				err = io.ErrUnexpectedEOF
+			}
 			return packets, streamEnd(ctx, err)
 		}
 		if _, err := w.Write(block); err != nil {

@@ -76,7 +76,7 @@ func (c *cli) printGroups(l ndpapi.Groups) error {
 	head := fmt.Sprintf("%d:\t%s", l.IfIndex, l.IfName)
 	var lines []string
 	for _, g := range l.MAddr {
-		lines = append(lines, "\t"+line(g.Family, g.Address.String(), when(g.Users > 1, fmt.Sprintf("users %d", g.Users))))
+		lines = append(lines, "\t"+groupText(g))
 	}
 	if !c.oneline {
 		return c.printRecord(append([]string{head}, lines...)...)
@@ -87,4 +87,8 @@ func (c *cli) printGroups(l ndpapi.Groups) error {
 		}
 	}
 	return nil
+}
+
+func groupText(g ndpapi.Group) string {
+	return line(g.Family, g.Address.String(), when(g.Users > 1, fmt.Sprintf("users %d", g.Users)))
 }

@@ -146,6 +146,14 @@ func (c *cli) eventText(ev api.Event) ([]string, error) {
 			}
 			return lines
 		})
+	case "maddr":
+		return textOf(ev, func(l ndpapi.Groups) []string {
+			var lines []string
+			for _, g := range l.MAddr {
+				lines = append(lines, when(l.Deleted, "Deleted ")+fmt.Sprintf("%d: %s    %s", l.IfIndex, l.IfName, groupText(g)))
+			}
+			return lines
+		})
 	case api.TopicOverrun:
 		return textOf(ev, func(o api.Overrun) []string {
 			return []string{fmt.Sprintf("*** %d events lost: too slow ***", o.Overrun)}

@@ -2,8 +2,10 @@ package ndpapi
 
 import "net/netip"
 
-// Groups is one link with its multicast groups, in the answer of GET /v1/maddr.
+// Groups is one link with its multicast groups, in the answer of GET /v1/maddr and, with one
+// group, as the event of topic "maddr".
 type Groups struct {
+	Deleted bool    `json:"deleted,omitempty"` // events only: the group was left
 	IfIndex int     `json:"ifindex"`
 	IfName  string  `json:"ifname"`
 	MAddr   []Group `json:"maddr"`
