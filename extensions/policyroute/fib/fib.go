@@ -169,13 +169,16 @@ func (t *Table) All() []Route {
 	return out
 }
 
-// Best returns the route of a prefix that is in force: the lowest metric whose link is usable.
-func (t *Table) Best(p netip.Prefix, usable func(link int) bool) (Route, bool) {
+// Append adds a route beside others of its prefix and metric, as connected routes of several links
+// are.
+func (t *Table) Append(r Route) {
+	r.Prefix = r.Prefix.Masked()
+	list, _ := t.byPrefix.Get(r.Prefix)
+	t.insert(list, r)
+}
+
+// Routes returns the routes of one prefix, by metric. The slice is shared: do not change it.
+func (t *Table) Routes(p netip.Prefix) []Route {
 	list, _ := t.byPrefix.Get(p.Masked())
-	for i := range list {
-		if !list[i].Type.HasDevice() || usable(list[i].Link) {
-			return list[i], true
-		}
-	}
-	return Route{}, false
+	return list
 }

@@ -131,12 +131,8 @@ func TestTableHasTheKernelsRules(t *testing.T) {
 	if err := tab.Add(Route{Prefix: p, Metric: 100, Link: 2}); err != nil {
 		t.Fatal(err)
 	}
-	up := func(int) bool { return true }
-	if r, ok := tab.Best(p, up); !ok || r.Link != 2 {
-		t.Errorf("best %+v", r)
-	}
-	if r, ok := tab.Best(p, func(l int) bool { return l != 2 }); !ok || r.Link != 1 {
-		t.Errorf("best with link 2 down %+v", r)
+	if rs := tab.Routes(p); len(rs) != 2 || rs[0].Link != 2 {
+		t.Errorf("not by metric: %+v", rs)
 	}
 	if old, ok := tab.Replace(Route{Prefix: p, Metric: 100, Link: 3}); !ok || old.Link != 2 || tab.Len() != 2 {
 		t.Errorf("replaced %+v %v, %d routes", old, ok, tab.Len())
@@ -147,6 +143,11 @@ func TestTableHasTheKernelsRules(t *testing.T) {
 	if old, err := tab.Delete(p, func(*Route) bool { return true }); err != nil || old.Link != 3 {
 		t.Errorf("deleted %+v %v: the lowest metric goes first", old, err)
 	}
+	tab.Append(Route{Prefix: p, Metric: 1024, Link: 9})
+	if rs := tab.Routes(p); len(rs) != 2 || rs[1].Link != 9 {
+		t.Errorf("append: %+v", rs)
+	}
+	tab.Delete(p, func(r *Route) bool { return r.Link == 9 })
 	tab.Add(Route{Prefix: netip.MustParsePrefix("::/0"), Metric: 1})
 	tab.Add(Route{Prefix: netip.MustParsePrefix("fe80::/64"), Metric: 256})
 	var got []string

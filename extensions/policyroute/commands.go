@@ -1,0 +1,368 @@
+package policyroute
+
+import (
+	"net/netip"
+	"strconv"
+	"time"
+
+	"leveret/appliance/clock"
+	"leveret/appliance/module"
+	"leveret/appliance/packet"
+	"leveret/extensions/policyroute/fib"
+	"leveret/extensions/policyroute/routeapi"
+)
+
+// filter is a routeapi.Filter, understood.
+type filter struct {
+	tables            []uint32
+	link              int
+	proto, typ        string
+	root, match, same netip.Prefix
+	via               netip.Addr
+	metric            *uint32
+}
+
+func noDevice(name string) error { return module.Refuse("Cannot find device \"" + name + "\"") }
+
+// tableID reads a table's name or number; the zero value is main.
+func tableID(s string) (uint32, error) {
+	switch s {
+	case "", "main", "254":
+		return tableMain, nil
+	case "local", "255":
+		return tableLocal, nil
+	}
+	return 0, module.Refuse("table " + s + ": tables other than main and local are not built yet")
+}
+
+func (m *Module) parseFilter(f routeapi.Filter) (filter, error) {
+	out := filter{proto: f.Proto, typ: f.Type}
+	if f.Table == "all" {
+		out.tables = []uint32{tableMain, tableLocal}
+	} else {
+		id, err := tableID(f.Table)
+		if err != nil {
+			return out, err
+		}
+		out.tables = []uint32{id}
+	}
+	if f.Dev != "" {
+		l := m.links.Name(f.Dev)
+		if l == nil {
+			return out, noDevice(f.Dev)
+		}
+		out.link = l.Index
+	}
+	for _, x := range []struct {
+		text string
+		to   *netip.Prefix
+	}{{f.Root, &out.root}, {f.Match, &out.match}, {f.Exact, &out.same}} {
+		if x.text == "" {
+			continue
+		}
+		p, ok := parsePrefix(x.text)
+		if !ok {
+			return out, module.Refuse("inet6 prefix is expected rather than \"" + x.text + "\".")
+		}
+		*x.to = p
+	}
+	if f.Via != "" {
+		a, err := netip.ParseAddr(f.Via)
+		if err != nil {
+			return out, module.Refuse("inet6 address is expected rather than \"" + f.Via + "\".")
+		}
+		out.via = a
+	}
+	if f.Metric != "" {
+		n, err := strconv.ParseUint(f.Metric, 0, 32)
+		if err != nil {
+			return out, module.Refuse("\"metric\" value is invalid")
+		}
+		v := uint32(n)
+		out.metric = &v
+	}
+	return out, nil
+}
+
+func (f *filter) takes(r *fib.Route) bool {
+	inside := func(outer, inner netip.Prefix) bool { return outer.Bits() <= inner.Bits() && outer.Contains(inner.Addr()) }
+	switch {
+	case f.link != 0 && r.Link != f.link,
+		f.proto != "" && r.Protocol != f.proto,
+		f.typ != "" && r.Type.String() != f.typ,
+		f.root.IsValid() && !inside(f.root, r.Prefix),
+		f.match.IsValid() && !inside(r.Prefix, f.match),
+		f.same.IsValid() && f.same != r.Prefix,
+		f.via.IsValid() && f.via != r.Via,
+		f.metric != nil && *f.metric != r.Metric:
+		return false
+	}
+	return true
+}
+
+// render writes a route in iproute2's keys.
+func (m *Module) render(now clock.Instant, table uint32, r *fib.Route) routeapi.Route {
+	out := routeapi.Route{
+		Type: r.Type.String(), Dst: dstText(r.Prefix), Gateway: r.Via, Table: "main", Protocol: r.Protocol, Scope: "global",
+		PrefSrc: r.PrefSrc, Metric: r.Metric, Flags: []string{}, Pref: r.Pref,
+	}
+	if table == tableLocal {
+		out.Table = "local"
+	}
+	if l := m.links.Index(r.Link); l != nil && r.Type.HasDevice() {
+		out.Dev = l.Name
+		if !l.Usable() {
+			out.Flags = append(out.Flags, "linkdown")
+		}
+	}
+	if r.MTU != 0 {
+		out.Metrics = []routeapi.Metrics{{MTU: r.MTU}}
+	}
+	if r.Expires != clock.Never {
+		left := int64(r.Expires.Sub(now) / time.Second)
+		out.Expires = &left
+	}
+	return out
+}
+
+// dstText writes a prefix as iproute2 does.
+func dstText(p netip.Prefix) string {
+	switch p.Bits() {
+	case 0:
+		return routeapi.Default
+	case 128:
+		return p.Addr().String()
+	default:
+		return p.String()
+	}
+}
+
+func (m *Module) event(table uint32, r fib.Route, deleted bool) {
+	e := m.render(m.host.Clock().Now(), table, &r)
+	e.Deleted = deleted
+	m.host.Publish("route", e)
+}
+
+func (m *Module) show(now clock.Instant, req module.Request) (any, error) {
+	q := req.Query
+	f, err := m.parseFilter(routeapi.Filter{
+		Table: q["table"], Dev: q["dev"], Proto: q["proto"], Type: q["type"], Root: q["root"], Match: q["match"], Exact: q["exact"],
+		Via: q["via"], Metric: q["metric"],
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := []routeapi.Route{}
+	for _, id := range f.tables {
+		for _, r := range m.tables[id].All() {
+			if f.takes(&r) {
+				out = append(out, m.render(now, id, &r))
+			}
+		}
+	}
+	return out, nil
+}
+
+func (m *Module) flush(_ clock.Instant, req module.Request) (any, error) {
+	var body routeapi.Filter
+	if err := req.Decode(&body); err != nil {
+		return nil, err
+	}
+	f, err := m.parseFilter(body)
+	if err != nil {
+		return nil, err
+	}
+	n := 0
+	for _, id := range f.tables {
+		for _, r := range m.tables[id].DeleteFunc(f.takes) {
+			m.gone(id, r)
+			n++
+		}
+	}
+	return routeapi.Flushed{Flushed: n}, nil
+}
+
+// change answers route add, replace, append and del.
+func (m *Module) change(now clock.Instant, req module.Request) (any, error) {
+	var b routeapi.Request
+	if err := req.Decode(&b); err != nil {
+		return nil, err
+	}
+	table, err := tableID(b.Table)
+	if err != nil {
+		return nil, err
+	}
+	p, ok := parsePrefix(b.Dst)
+	if !ok {
+		return nil, module.Refuse("inet6 prefix is expected rather than \"" + b.Dst + "\".")
+	}
+	r := fib.Route{
+		Prefix: p, Metric: b.Metric, Protocol: b.Proto, Via: b.Via, MTU: b.MTU, PrefSrc: b.Src, Pref: b.Pref, Expires: clock.Never,
+	}
+	if b.Dev != "" {
+		l := m.links.Name(b.Dev)
+		if l == nil {
+			return nil, noDevice(b.Dev)
+		}
+		r.Link = l.Index
+	}
+	if b.Type != "" {
+		if r.Type, ok = fib.ParseType(b.Type); !ok {
+			return nil, module.Refuse("unknown route type \"" + b.Type + "\"")
+		}
+	}
+	if b.Op == "del" {
+		_, err := m.remove(table, p, func(x *fib.Route) bool {
+			return (r.Link == 0 || x.Link == r.Link) && (!r.Via.IsValid() || x.Via == r.Via) && (r.Metric == 0 || x.Metric == r.Metric) &&
+				(r.Protocol == "" || x.Protocol == r.Protocol) && (b.Type == "" || x.Type == r.Type)
+		})
+		return struct{}{}, refuse(err)
+	}
+	if err := m.complete(now, &r, b.Expires); err != nil {
+		return nil, err
+	}
+	switch b.Op {
+	case "add":
+		if err := m.tables[table].Add(r); err != nil {
+			return nil, refuse(err)
+		}
+	case "append":
+		m.tables[table].Append(r)
+	case "replace":
+		if old, ok := m.tables[table].Replace(r); ok {
+			m.gone(table, old)
+		}
+	default:
+		return nil, module.Refuse("unknown operation \"" + b.Op + "\"")
+	}
+	m.came(table, r)
+	return struct{}{}, nil
+}
+
+func refuse(err error) error {
+	if err == nil {
+		return nil
+	}
+	return module.Refuse(err.Error())
+}
+
+// complete fills in what the operator left out and checks the rest as the kernel does.
+func (m *Module) complete(now clock.Instant, r *fib.Route, expires *int64) error {
+	if r.Metric == 0 {
+		r.Metric = fib.MetricDefault
+	}
+	if r.Protocol == "" {
+		r.Protocol = "boot"
+	}
+	if r.Pref == "" {
+		r.Pref = "medium"
+	}
+	if expires != nil {
+		r.Expires = now.Add(time.Duration(*expires) * time.Second)
+	}
+	switch {
+	case !validPref(r.Pref):
+		return module.Refuse("\"pref\" value is invalid")
+	case r.MTU != 0 && (r.MTU < 1280 || r.MTU > 65535):
+		return module.Refuse("Invalid argument: mtu is outside 1280..65535 (RFC 8200 5)")
+	case r.Prefix.Addr().IsMulticast():
+		return module.Refuse("Invalid argument: multicast routes are not built yet")
+	case !r.Type.HasDevice():
+		r.Link, r.Via = 0, netip.Addr{}
+		return nil
+	case r.Type != fib.Unicast:
+		return module.Refuse("Invalid argument: " + r.Type.String() + " routes follow the addresses")
+	case !r.Via.IsValid() && r.Link == 0:
+		return module.Refuse("No such device")
+	case !r.Via.IsValid():
+		return nil
+	case r.Via.IsMulticast() || r.Via.IsUnspecified() || !r.Via.Is6():
+		return module.Refuse("Error: Invalid gateway address.")
+	case r.Via.IsLinkLocalUnicast() && r.Link == 0:
+		return module.Refuse("Error: Gateway's device is unknown: a link-local gateway needs dev.")
+	case r.Link == 0:
+		via := r.Via.As16()
+		e, ok := m.main.Load().Lookup(&via)
+		if !ok || e.best == nil || e.best.Dev == 0 || !e.best.OnLink {
+			return module.Refuse("No route to host")
+		}
+		r.Link = e.best.Dev
+	}
+	via := r.Via.As16()
+	if a := m.addrs.Lookup(&via, r.Link); a != nil {
+		return module.Refuse("Error: Gateway can not be a local address.")
+	}
+	return nil
+}
+
+// get answers `route get` as the packet path would.
+func (m *Module) get(_ clock.Instant, req module.Request) (any, error) {
+	var q module.RouteQuery
+	var err error
+	if q.Dst, err = netip.ParseAddr(req.Query["dst"]); err != nil {
+		return nil, module.Refuse("inet6 address is expected rather than \"" + req.Query["dst"] + "\".")
+	}
+	q.Dst = q.Dst.WithZone("")
+	from := req.Query["from"]
+	if from != "" {
+		if q.Src, err = netip.ParseAddr(from); err != nil {
+			return nil, module.Refuse("inet6 address is expected rather than \"" + from + "\".")
+		}
+	}
+	for _, x := range []struct {
+		key string
+		to  *int
+	}{{"iif", &q.In}, {"oif", &q.Out}} {
+		if name := req.Query[x.key]; name != "" {
+			l := m.links.Name(name)
+			if l == nil {
+				return nil, noDevice(name)
+			}
+			*x.to = l.Index
+		}
+	}
+	res := m.Route(q)
+	if res.Route == nil {
+		return nil, module.Refuse("Network is unreachable")
+	}
+	r := res.Route
+	switch r.Type {
+	case packet.RouteBlackhole:
+		return nil, module.Refuse("Invalid argument")
+	case packet.RouteUnreachable:
+		return nil, module.Refuse("No route to host")
+	case packet.RouteProhibit:
+		return nil, module.Refuse("Permission denied")
+	case packet.RouteThrow:
+		return nil, module.Refuse("Network is unreachable")
+	}
+	out := routeapi.Route{
+		Type: r.Type.String(), Dst: q.Dst.String(), From: "::", Table: "main", Protocol: "kernel", Metric: r.Metric, Flags: []string{}, Pref: "medium",
+	}
+	if q.Src.IsValid() {
+		out.From = q.Src.String()
+	} else {
+		out.PrefSrc = res.Src
+	}
+	if r.Table == tableLocal {
+		out.Table = "local"
+	}
+	if l := m.links.Index(res.Out); l != nil {
+		out.Dev = l.Name
+	}
+	if q.In != 0 {
+		out.IIF = m.links.Index(q.In).Name
+	}
+	for _, x := range m.tables[r.Table].Routes(r.Prefix) {
+		if x.Metric == r.Metric && x.Link == r.Dev {
+			out.Protocol, out.Pref = x.Protocol, x.Pref
+		}
+	}
+	if !r.OnLink {
+		out.Gateway = res.NextHop
+	}
+	if r.MTU != 0 {
+		out.Metrics = []routeapi.Metrics{{MTU: r.MTU}}
+	}
+	return []routeapi.Route{out}, nil
+}

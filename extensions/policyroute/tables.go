@@ -1,0 +1,210 @@
+package policyroute
+
+import (
+	"net/netip"
+
+	"leveret/appliance/clock"
+	"leveret/appliance/module"
+	"leveret/appliance/packet"
+	"leveret/extensions/policyroute/fib"
+	"leveret/extensions/policyroute/srcsel"
+)
+
+// routeKey names a route that has a lifetime.
+type routeKey struct {
+	table  uint32
+	prefix netip.Prefix
+	metric uint32
+}
+
+// kernelKey names a route that follows from an address or a link.
+type kernelKey struct {
+	table  uint32
+	prefix netip.Prefix
+	link   int
+	typ    fib.Type
+}
+
+// usable reports whether routes over a link are in force.
+func (m *Module) usable(link int) bool {
+	l := m.links.Index(link)
+	return l != nil && l.Usable()
+}
+
+// remove deletes the first route of a prefix that match takes.
+func (m *Module) remove(table uint32, p netip.Prefix, match func(*fib.Route) bool) (fib.Route, error) {
+	old, err := m.tables[table].Delete(p, match)
+	if err != nil {
+		return old, err
+	}
+	m.gone(table, old)
+	return old, nil
+}
+
+// gone takes note of a deleted route.
+func (m *Module) gone(table uint32, r fib.Route) {
+	m.removed.Inc()
+	delete(m.expiring, routeKey{table, r.Prefix, r.Metric})
+	m.publish(table, r.Prefix)
+	m.event(table, r, true)
+}
+
+// came takes note of a new route.
+func (m *Module) came(table uint32, r fib.Route) {
+	m.added.Inc()
+	if r.Expires != clock.Never {
+		m.expiring[routeKey{table, r.Prefix, r.Metric}] = r.Expires
+	}
+	m.publish(table, r.Prefix)
+	m.event(table, r, false)
+}
+
+// publish makes a prefix's present routes what the packet path sees. Only table main is searched:
+// which addresses are this node's is the address snapshot's answer.
+func (m *Module) publish(table uint32, p netip.Prefix) {
+	if table != tableMain {
+		return
+	}
+	e := m.entryOf(p)
+	s := m.main.Load().With(p, e, e != nil)
+	if m.compiling {
+		m.since = append(m.since, p)
+	}
+	m.main.Store(s)
+	m.compileLater()
+}
+
+// compileLater compiles a table with changes: a small one at once, a large one in the background,
+// one compilation at a time.
+func (m *Module) compileLater() {
+	s := m.main.Load()
+	switch {
+	case m.compiling || s.Changed() == 0:
+	case s.RIB().Size() <= compileAtOnce:
+		m.main.Store(fib.Compile(s.RIB()))
+	case !m.started: // Start compiles what the configuration made
+	default:
+		m.compiling, m.since = true, nil
+		go func() {
+			m.compiled.Store(fib.Compile(s.RIB()))
+			m.host.Mail( // never full: nobody else writes to this mailbox
+				module.Event{Kind: evCompiled})
+		}()
+	}
+}
+
+// entryOf builds what a prefix of table main leads to; nil when it has no routes.
+func (m *Module) entryOf(p netip.Prefix) *entry {
+	list := m.tables[tableMain].Routes(p)
+	if len(list) == 0 {
+		return nil
+	}
+	e := &entry{}
+	for _, r := range list {
+		pr := &packet.Route{
+			Type: packet.RouteType(r.Type), Dev: r.Link, OnLink: !r.Via.IsValid(), MTU: r.MTU, Prefix: r.Prefix,
+			PrefSrc: r.PrefSrc, Table: tableMain, Metric: r.Metric,
+		}
+		if r.Via.IsValid() {
+			pr.Gateway = r.Via.As16()
+		}
+		inForce := !r.Type.HasDevice() || m.usable(r.Link)
+		if inForce {
+			e.all = append(e.all, pr)
+			if e.best == nil {
+				e.best = pr
+			}
+		}
+	}
+	return e
+}
+
+// AddrsChanged implements [module.AddrObserver].
+func (m *Module) AddrsChanged(_ clock.Instant, a *module.Addrs) {
+	m.addrs = a
+	cands := make([]srcsel.Candidate, 0, len(a.All()))
+	for _, x := range a.All() {
+		cands = append(cands, srcsel.Candidate{
+			Addr: x.Addr.As16(), PrefixLen: x.PrefixLen, Link: x.Link, Deprecated: x.Deprecated, Home: x.Home, Temporary: x.Temporary,
+			Excluded: x.Tentative && !x.Optimistic || x.DADFailed || x.Anycast,
+		})
+	}
+	m.cands.Store(&cands)
+	m.followKernel()
+}
+
+// LinksChanged implements [module.LinkObserver].
+func (m *Module) LinksChanged(_ clock.Instant, links *module.Links) {
+	old := m.links
+	m.links = links
+	// Routes over a link that is gone go with it.
+	for _, o := range old.All() {
+		if links.Index(o.Index) != nil {
+			continue
+		}
+		for id, t := range m.tables {
+			for _, r := range t.DeleteFunc(func(r *fib.Route) bool { return r.Link == o.Index && r.Type.HasDevice() }) {
+				m.gone(id, r)
+			}
+		}
+		for k := range m.kernel {
+			if k.link == o.Index {
+				delete(m.kernel, k)
+			}
+		}
+	}
+	// Routes over a link that went up or down come into force or leave it.
+	for _, l := range links.All() {
+		if o := old.Index(l.Index); o != nil && o.Usable() == l.Usable() {
+			continue
+		}
+		for _, r := range m.tables[tableMain].All() {
+			if r.Link == l.Index {
+				m.publish(tableMain, r.Prefix)
+			}
+		}
+	}
+	m.followKernel()
+}
+
+// followKernel makes the connected and local routes those of the present addresses and links, with
+// the metrics and the words Linux gives them.
+func (m *Module) followKernel() {
+	want := map[kernelKey]fib.Route{}
+	add := func(table uint32, p netip.Prefix, link int, typ fib.Type, metric uint32) {
+		want[kernelKey{table, p, link, typ}] = fib.Route{
+			Prefix: p, Link: link, Type: typ, Metric: metric, Protocol: "kernel", Pref: "medium", Expires: clock.Never,
+		}
+	}
+	for _, a := range m.addrs.All() {
+		if m.links.Index(a.Link) == nil || !a.Assigned() {
+			continue
+		}
+		typ := fib.Local
+		if a.Anycast {
+			typ = fib.Anycast
+		}
+		add(tableLocal, netip.PrefixFrom(a.Addr, 128), a.Link, typ, fib.MetricLocal)
+		if p := netip.PrefixFrom(a.Addr, a.PrefixLen).Masked(); !a.SubnetRouter {
+			add(tableMain, p, a.Link, fib.Unicast, fib.MetricConnected)
+		}
+	}
+	for _, l := range m.links.All() {
+		add(tableLocal, netip.MustParsePrefix("ff00::/8"), l.Index, fib.Multicast, fib.MetricConnected)
+	}
+	for k := range m.kernel {
+		if _, ok := want[k]; !ok {
+			delete(m.kernel, k)
+			m.remove(k.table, k.prefix, func(r *fib.Route) bool { //nolint:errcheck // an operator may have deleted it
+				return r.Protocol == "kernel" && r.Link == k.link && r.Type == k.typ
+			})
+		}
+	}
+	for k, r := range want {
+		if _, ok := m.kernel[k]; !ok {
+			m.kernel[k] = r
+			m.tables[k.table].Append(r)
+			m.came(k.table, r)
+		}
+	}
+}
