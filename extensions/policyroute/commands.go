@@ -85,7 +85,9 @@ func (m *Module) parseFilter(f routeapi.Filter) (filter, error) {
 }
 
 func (f *filter) takes(r *fib.Route) bool {
-	inside := func(outer, inner netip.Prefix) bool { return outer.Bits() <= inner.Bits() && outer.Contains(inner.Addr()) }
+	inside := func(outer, inner netip.Prefix) bool {
+		return outer.Bits() <= inner.Bits() && outer.Contains(inner.Addr())
+	}
 	switch {
 	case f.link != 0 && r.Link != f.link,
 		f.proto != "" && r.Protocol != f.proto,

@@ -1,0 +1,286 @@
+package ndp
+
+import (
+	"net/netip"
+	"slices"
+	"sync/atomic"
+
+	"leveret/appliance/clock"
+	"leveret/appliance/module"
+	"leveret/appliance/packet"
+	"leveret/appliance/wire"
+	"leveret/extensions/ndp/mld"
+	"leveret/extensions/ndp/ndwire"
+	"leveret/extensions/ndp/nud"
+)
+
+// The messages in the mailbox.
+const (
+	evMessage = iota + 1 // an ND or MLD message: Pkt
+	evResolve            // a packet whose next hop Addr on Link has no address yet: Pkt
+	evUsed               // the STALE neighbor Addr on Link is in use
+	evJoin               // somebody joins the group Addr on Link
+	evLeave
+)
+
+// Module is the extension.
+type Module struct {
+	host module.Host
+
+	// Read by workers: the neighbors of each link, by index.
+	tables atomic.Pointer[[]*table]
+
+	// Loop only.
+	cfg     map[string]linkConfig
+	links   map[int]*linkState
+	addrs   []*address
+	secret  []byte // RFC 7217 secret_key
+	started bool
+	changed bool // the address snapshot has to be published again
+	effects []nud.Effect
+
+	count counters
+}
+
+// linkState is one link as the loop sees it. Loop only.
+type linkState struct {
+	link  *module.Link
+	cfg   linkConfig
+	cache *nud.Cache
+	table *table
+	mld   *mld.Listener
+	// disabled: the address made from the hardware's was a duplicate; IPv6 is off here
+	// (RFC 4862 5.4.5).
+	disabled bool
+}
+
+func (l *linkState) index() int { return l.link.Index }
+
+// New returns the module.
+func New() *Module {
+	m := &Module{cfg: map[string]linkConfig{}, links: map[int]*linkState{}}
+	m.tables.Store(&[]*table{})
+	return m
+}
+
+// Name implements [module.Module].
+func (m *Module) Name() string { return "ndp" }
+
+// Claims implements [module.Module].
+func (m *Module) Claims() []string { return []string{"links[].nud", "links[].dad"} }
+
+// Init implements [module.Module].
+func (m *Module) Init(h module.Host) error {
+	m.host = h
+	m.count = newCounters(h)
+	h.Hook(module.StageDiscovery, m.discovery)
+	h.Hook(module.StageResolve, m.resolve)
+	m.handle(h)
+	return nil
+}
+
+// discovery is the hook for ND and MLD messages. Workers.
+func (m *Module) discovery(p *packet.Packet) packet.Verdict {
+	c := p.Clone()
+	if !m.host.Mail(module.Event{Kind: evMessage, Link: p.In, Pkt: c}) {
+		return packet.Drop(packet.ModuleBusy)
+	}
+	return packet.Consumed
+}
+
+// resolve is the hook that finds the next hop's link-layer address. Workers: no lock, and no
+// allocation when the address is known.
+func (m *Module) resolve(p *packet.Packet) packet.Verdict {
+	tables := *m.tables.Load()
+	if uint(p.Out) >= uint(len(tables)) || tables[p.Out] == nil {
+		return packet.Drop(packet.LinkDown)
+	}
+	n := tables[p.Out].lookup(&p.NextHop)
+	switch {
+	case n == nil:
+		if !m.host.Mail(module.Event{Kind: evResolve, Link: p.Out, Addr: p.NextHop, Pkt: p.Clone()}) {
+			return packet.Drop(packet.ModuleBusy)
+		}
+		return packet.Consumed
+	case n.failed:
+		return packet.Drop(packet.NeighborUnreachable)
+	case !n.fresh && !n.used.Load() && n.used.CompareAndSwap(false, true):
+		if !m.host.Mail(module.Event{Kind: evUsed, Link: p.Out, Addr: p.NextHop}) {
+			n.used.Store(false) // the next packet tells
+		}
+	}
+	p.DstMAC = n.lla
+	return packet.Continue
+}
+
+// JoinGroup implements [module.GroupMember].
+func (m *Module) JoinGroup(link int, group netip.Addr) {
+	m.host.Mail(module.Event{Kind: evJoin, Link: link, Addr: group.As16()})
+}
+
+// LeaveGroup implements [module.GroupMember].
+func (m *Module) LeaveGroup(link int, group netip.Addr) {
+	m.host.Mail(module.Event{Kind: evLeave, Link: link, Addr: group.As16()})
+}
+
+// Start implements [module.Module].
+func (m *Module) Start(now clock.Instant) {
+	m.started = true
+	m.LinksChanged(now, m.host.Links())
+}
+
+// Stop implements [module.Module].
+func (m *Module) Stop(now clock.Instant) {
+	for _, l := range m.links {
+		for _, g := range l.mld.Members() {
+			for l.mld.Leave(now, g.Addr) {
+			}
+		}
+		m.report(l, l.mld.Tick(now))
+	}
+}
+
+// Receive implements [module.Module].
+func (m *Module) Receive(now clock.Instant, ev module.Event) {
+	l := m.links[ev.Link]
+	if l == nil || l.disabled {
+		if ev.Pkt != nil {
+			m.host.Drop(ev.Pkt, packet.LinkDown)
+		}
+		return
+	}
+	addr := netip.AddrFrom16(ev.Addr)
+	switch ev.Kind {
+	case evMessage:
+		m.message(now, l, ev.Pkt)
+	case evResolve:
+		m.apply(now, l, l.cache.Send(now, addr, ev.Pkt, m.effects[:0]))
+	case evUsed:
+		m.apply(now, l, l.cache.Used(now, addr, m.effects[:0]))
+	case evJoin:
+		m.join(now, l, addr)
+	case evLeave:
+		m.leave(now, l, addr)
+	}
+	m.publish(now)
+}
+
+// Deadline implements [module.Module].
+func (m *Module) Deadline() clock.Instant {
+	d := clock.Never
+	if !m.started {
+		return d
+	}
+	for _, l := range m.links {
+		d = clock.Earliest(d, clock.Earliest(l.cache.Deadline(), l.mld.Deadline()))
+	}
+	for _, a := range m.addrs {
+		if l := m.links[a.link]; l != nil {
+			d = clock.Earliest(d, a.deadline(l.link.Usable()))
+		}
+	}
+	return d
+}
+
+// Tick implements [module.Module].
+func (m *Module) Tick(now clock.Instant) {
+	for _, i := range m.linkOrder() {
+		l := m.links[i]
+		m.apply(now, l, l.cache.Tick(now, m.effects[:0]))
+		m.report(l, l.mld.Tick(now))
+	}
+	for _, a := range slices.Clone(m.addrs) {
+		m.tickAddress(now, a)
+	}
+	m.publish(now)
+}
+
+// linkOrder lists the links by index, so that one seed gives one run.
+func (m *Module) linkOrder() []int {
+	out := make([]int, 0, len(m.links))
+	for i := range m.links {
+		out = append(out, i)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// message takes in one ND or MLD message.
+func (m *Module) message(now clock.Instant, l *linkState, p *packet.Packet) {
+	b := p.Bytes()
+	switch b[p.TransOff] {
+	case wire.TypeMLDQuery, wire.TypeMLDv1Report, wire.TypeMLDv1Done, wire.TypeMLDv2Report:
+		m.listen(now, l, p)
+		return
+	}
+	msg, err := ndwire.Parse(b, p.TransOff, p.FragOff != 0 || p.Whole)
+	if err != nil {
+		m.count.invalid(err)
+		m.host.Drop(p, packet.NDInvalid)
+		return
+	}
+	m.count.received(msg.Type)
+	switch msg.Type {
+	case wire.TypeNeighborSolicitation:
+		m.solicited(now, l, p, &msg)
+	case wire.TypeNeighborAdvertisement:
+		m.advertised(now, l, p, &msg)
+	case wire.TypeRouterSolicitation, wire.TypeRouterAdvertisement:
+		// What routers and hosts say about themselves; the rest of these messages is for the router
+		// and host sides.
+		if msg.HasSourceLLA && !msg.Src.IsUnspecified() {
+			router := msg.Type == wire.TypeRouterAdvertisement
+			m.apply(now, l, l.cache.Hint(now, msg.Src, nud.LLA(msg.SourceLLA), &router, m.effects[:0]))
+		}
+	}
+}
+
+// publish makes changed addresses and groups what everybody sees.
+func (m *Module) publish(now clock.Instant) {
+	if !m.changed {
+		return
+	}
+	m.changed = false
+	list := make([]*module.Addr, 0, len(m.addrs))
+	for _, a := range m.addrs {
+		list = append(list, a.snapshot(now))
+	}
+	var groups []module.Group
+	for _, i := range m.linkOrder() {
+		for _, g := range m.links[i].mld.Members() {
+			groups = append(groups, module.Group{Addr: g.Addr, Link: i, Users: g.Users})
+		}
+	}
+	m.host.PublishAddrs(module.NewAddrs(list, groups))
+}
+
+// Waiting implements [module.Readier].
+func (m *Module) Waiting() []string {
+	var out []string
+	for _, a := range m.addrs {
+		if l := m.links[a.link]; a.tentative() && l != nil && l.link.Usable() {
+			out = append(out, "address "+a.addr.String()+" on "+l.cfg.name+": duplicate address detection")
+		}
+	}
+	return out
+}
+
+// Reset implements [module.Resetter]: neighbors are forgotten, what an operator added goes, and the
+// configured addresses go through DAD again.
+func (m *Module) Reset(now clock.Instant) {
+	for _, i := range m.linkOrder() {
+		l := m.links[i]
+		m.effects, _ = l.cache.Flush(func(*nud.Entry) bool { return true }, m.effects[:0])
+		m.apply(now, l, m.effects)
+		l.disabled = false
+		for _, a := range m.addrs {
+			if a.link == i {
+				a.dadFailed = false
+				m.startDAD(now, l, a)
+			}
+		}
+		l.mld.Restart(now)
+	}
+	m.changed = true
+	m.publish(now)
+}
