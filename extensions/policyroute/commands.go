@@ -366,5 +366,5 @@ func (m *Module) get(_ clock.Instant, req module.Request) (any, error) {
 	if r.MTU != 0 {
 		out.Metrics = []routeapi.Metrics{{MTU: r.MTU}}
 	}
-	return []routeapi.Route{out}, nil
+	return out, nil
 }

@@ -1,0 +1,323 @@
+package netstack
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/waiter"
+
+	"leveret/appliance/wire"
+)
+
+const (
+	listenBacklog = 1024
+	tcpHeaderLen  = 20
+)
+
+// TCPConn is a TCP connection, a net.Conn whose addresses have their zones.
+type TCPConn struct {
+	*gonet.TCPConn
+	ep            tcpip.Endpoint
+	local, remote net.Addr
+}
+
+// LocalAddr returns the address at this end.
+func (c *TCPConn) LocalAddr() net.Addr { return c.local }
+
+// RemoteAddr returns the address of the other end.
+func (c *TCPConn) RemoteAddr() net.Addr { return c.remote }
+
+// Abort ends the connection with a reset.
+func (c *TCPConn) Abort() {
+	c.ep.SocketOptions().SetLinger(tcpip.LingerOption{Enabled: true})
+	c.Close()
+}
+
+// TCPListener waits for connections, a net.Listener.
+type TCPListener struct {
+	h    *Host
+	ep   tcpip.Endpoint
+	wq   *waiter.Queue
+	addr net.Addr
+}
+
+// newTCP makes an endpoint with the options of o, bound as far as o says. The caller closes it.
+func (h *Host) newTCP(o *SocketOptions, link int, bind bool) (tcpip.Endpoint, *waiter.Queue, error) {
+	if h.closed.Load() {
+		return nil, nil, net.ErrClosed
+	}
+	wq := &waiter.Queue{}
+	ep, terr := h.stack.NewEndpoint(header.TCPProtocolNumber, header.IPv6ProtocolNumber, wq)
+	if terr != nil {
+		return nil, nil, tcpError(terr)
+	}
+	so := ep.SocketOptions()
+	so.SetV6Only(true)
+	so.SetReuseAddress(true)
+	so.SetMark(o.Mark)
+	if err := setTCPOptions(ep, o); err != nil {
+		ep.Close()
+		return nil, nil, err
+	}
+	if !bind {
+		return ep, wq, nil
+	}
+	full := tcpip.FullAddress{Port: o.Local.Port()}
+	if a := o.Local.Addr(); a.IsValid() && !a.IsUnspecified() {
+		full.Addr, full.NIC = toStack(a), nicOf(link)
+		if needsLink(a) {
+			if terr := so.SetBindToDevice(int32(full.NIC)); terr != nil { // the same address may be on other links
+				ep.Close()
+				return nil, nil, tcpError(terr)
+			}
+		}
+	}
+	if terr := ep.Bind(full); terr != nil {
+		ep.Close()
+		return nil, nil, tcpError(terr)
+	}
+	return ep, wq, nil
+}
+
+func setTCPOptions(ep tcpip.Endpoint, o *SocketOptions) error {
+	if o.TrafficClass != 0 {
+		if terr := ep.SetSockOptInt(tcpip.IPv6TrafficClassOption, o.TrafficClass); terr != nil {
+			return tcpError(terr)
+		}
+	}
+	if o.HopLimit != 0 {
+		if terr := ep.SetSockOptInt(tcpip.IPv6HopLimitOption, o.HopLimit); terr != nil {
+			return tcpError(terr)
+		}
+	}
+	if o.ReceiveBuffer > 0 {
+		ep.SocketOptions().SetReceiveBufferSize(int64(o.ReceiveBuffer), true)
+	}
+	return nil
+}
+
+// ListenTCP listens at o.Local; a link-local address has its link's name as zone. Of the options
+// only Local, Mark, HopLimit, TrafficClass and ReceiveBuffer may be set. Errors: ErrAddrInUse,
+// ErrAddrNotAvailable, ErrNoDevice, ErrInvalid.
+func (h *Host) ListenTCP(o SocketOptions) (*TCPListener, error) {
+	l, err := h.listenTCP(&o)
+	if err != nil {
+		return nil, opError("listen", "tcp", err)
+	}
+	return l, nil
+}
+
+func (h *Host) listenTCP(o *SocketOptions) (*TCPListener, error) {
+	if err := onlyTCP(o); err != nil {
+		return nil, err
+	}
+	a := o.Local.Addr()
+	link, err := h.linkFor(a, 0)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case o.Link != 0 || a.IsMulticast() || a.IsValid() && needsLink(a) && link == 0:
+		return nil, ErrInvalid
+	case a.IsValid() && !a.IsUnspecified() && !h.ours(a.WithZone(""), link):
+		return nil, ErrAddrNotAvailable
+	}
+	ep, wq, err := h.newTCP(o, link, true)
+	if err != nil {
+		return nil, err
+	}
+	if terr := ep.Listen(listenBacklog); terr != nil {
+		ep.Close()
+		return nil, tcpError(terr)
+	}
+	local, terr := ep.GetLocalAddress()
+	if terr != nil {
+		ep.Close()
+		return nil, tcpError(terr)
+	}
+	l := &TCPListener{h: h, ep: ep, wq: wq}
+	if !a.IsValid() {
+		a = netip.IPv6Unspecified()
+	}
+	l.addr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(a, local.Port))
+	return l, nil
+}
+
+// Accept waits for the next connection.
+func (l *TCPListener) Accept() (net.Conn, error) {
+	var peer tcpip.FullAddress
+	entry, ready := waiter.NewChannelEntry(waiter.ReadableEvents | waiter.EventHUp)
+	l.wq.EventRegister(&entry)
+	defer l.wq.EventUnregister(&entry)
+	for {
+		ep, wq, terr := l.ep.Accept(&peer)
+		switch terr.(type) {
+		case nil:
+			return l.h.conn(ep, wq)
+		case *tcpip.ErrWouldBlock:
+			<-ready
+		case *tcpip.ErrInvalidEndpointState: // closed
+			return nil, opError("accept", "tcp", net.ErrClosed)
+		default:
+			return nil, opError("accept", "tcp", tcpError(terr))
+		}
+	}
+}
+
+// Close ends the listener; connections that were accepted stay.
+func (l *TCPListener) Close() error {
+	l.ep.Shutdown(tcpip.ShutdownRead | tcpip.ShutdownWrite) // wakes Accept
+	l.ep.Close()
+	return nil
+}
+
+// Addr implements net.Listener.
+func (l *TCPListener) Addr() net.Addr { return l.addr }
+
+// conn wraps a connected endpoint. The other end may have reset it already.
+func (h *Host) conn(ep tcpip.Endpoint, wq *waiter.Queue) (*TCPConn, error) {
+	c := &TCPConn{TCPConn: gonet.NewTCPConn(wq, ep), ep: ep}
+	if a, terr := ep.GetLocalAddress(); terr == nil {
+		c.local = h.tcpAddr(a)
+	}
+	if a, terr := ep.GetRemoteAddress(); terr == nil {
+		c.remote = h.tcpAddr(a)
+	}
+	if c.local == nil || c.remote == nil {
+		none := net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.IPv6Unspecified(), 0))
+		if c.local == nil {
+			c.local = none
+		}
+		if c.remote == nil {
+			c.remote = none
+		}
+	}
+	return c, nil
+}
+
+func (h *Host) tcpAddr(a tcpip.FullAddress) net.Addr {
+	addr := fromStack(a.Addr)
+	if a.NIC != 0 {
+		addr = h.zoned(addr, linkOf(a.NIC))
+	}
+	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(addr, a.Port))
+}
+
+// DialTCP connects to remote. Of the options Local, Link, Mark, HopLimit, TrafficClass and
+// ReceiveBuffer may be set. Errors: what the routes say, ErrConnectionRefused, ErrTimeout, ctx's.
+func (h *Host) DialTCP(ctx context.Context, remote netip.AddrPort, o SocketOptions) (*TCPConn, error) {
+	c, err := h.dialTCP(ctx, remote, &o)
+	if err != nil {
+		return nil, opError("dial", "tcp", err)
+	}
+	return c, nil
+}
+
+func (h *Host) dialTCP(ctx context.Context, remote netip.AddrPort, o *SocketOptions) (*TCPConn, error) {
+	if err := onlyTCP(o); err != nil {
+		return nil, err
+	}
+	to := remote.Addr()
+	if to.IsMulticast() {
+		return nil, ErrInvalid
+	}
+	link, err := h.linkFor(o.Local.Addr(), o.Link)
+	if err != nil {
+		return nil, err
+	}
+	from, link, err := h.tcpRoute(to, o, link)
+	if err != nil {
+		return nil, err
+	}
+	// Without a wish of the caller's the port is chosen for this destination alone.
+	bind := o.Local.Port() != 0 || link != 0 || o.Mark != 0 || o.Local.Addr().IsValid()
+	o.Local = netip.AddrPortFrom(from, o.Local.Port())
+	ep, wq, err := h.newTCP(o, link, bind)
+	if err != nil {
+		return nil, err
+	}
+	mtu := h.mtu(link)
+	if m := h.pathMTU(to); m != 0 {
+		mtu = min(mtu, m)
+	}
+	// Never announce or send more than fits the path as far as that is known (RFC 9293 3.7.1).
+	if terr := ep.SetSockOptInt(tcpip.MaxSegOption, mtu-wire.IPv6HeaderLen-tcpHeaderLen); terr != nil {
+		ep.Close()
+		return nil, tcpError(terr)
+	}
+	full := tcpip.FullAddress{Addr: toStack(to), Port: remote.Port()}
+	if link != 0 {
+		full.NIC = nicOf(link)
+	}
+	if err := connect(ctx, ep, wq, full); err != nil {
+		ep.Close()
+		return nil, err
+	}
+	return h.conn(ep, wq)
+}
+
+// tcpRoute returns source and link for a connection. A link is returned only if the packets must
+// be bound to it.
+func (h *Host) tcpRoute(to netip.Addr, o *SocketOptions, link int) (netip.Addr, int, error) {
+	src := o.Local.Addr().WithZone("")
+	if src.IsUnspecified() {
+		src = netip.Addr{}
+	}
+	return h.findRoute(to, src, link, o.Mark)
+}
+
+// connect waits for the handshake.
+func connect(ctx context.Context, ep tcpip.Endpoint, wq *waiter.Queue, to tcpip.FullAddress) error {
+	entry, done := waiter.NewChannelEntry(waiter.WritableEvents | waiter.EventErr | waiter.EventHUp)
+	wq.EventRegister(&entry)
+	defer wq.EventUnregister(&entry)
+	terr := ep.Connect(to)
+	if _, started := terr.(*tcpip.ErrConnectStarted); started {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-done:
+			terr = ep.LastError()
+		}
+	}
+	if terr != nil {
+		return tcpError(terr)
+	}
+	return nil
+}
+
+// onlyTCP refuses options that mean nothing to TCP.
+func onlyTCP(o *SocketOptions) error {
+	if o.Reuse || o.MulticastHopLimit != 0 || o.DontFragment || o.NoMulticastLoop || o.ReportExtHeaders || o.ReportErrors || o.ReportPathMTU {
+		return ErrInvalid
+	}
+	return nil
+}
+
+// tcpError translates netstack's errors.
+func tcpError(e tcpip.Error) error {
+	switch e.(type) {
+	case *tcpip.ErrConnectionRefused:
+		return ErrConnectionRefused
+	case *tcpip.ErrHostUnreachable:
+		return ErrHostUnreachable
+	case *tcpip.ErrNetworkUnreachable:
+		return ErrNetUnreachable
+	case *tcpip.ErrPortInUse, *tcpip.ErrDuplicateAddress:
+		return ErrAddrInUse
+	case *tcpip.ErrBadLocalAddress:
+		return ErrAddrNotAvailable
+	case *tcpip.ErrTimeout:
+		return ErrTimeout
+	case *tcpip.ErrConnectionReset, *tcpip.ErrConnectionAborted:
+		return ErrReset
+	case *tcpip.ErrInvalidOptionValue:
+		return ErrInvalid
+	}
+	return errors.New(e.String())
+}
