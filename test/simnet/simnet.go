@@ -166,4 +166,6 @@ func (n *Net) AdvanceUntil(d time.Duration, done func() bool) bool {
 // Now returns the time since the network began.
 func (n *Net) Now() time.Duration { return n.Clock.Now().Sub(clock.NewManual().Now()) }
 
-func (n *Net) String() string { return fmt.Sprintf("simnet with %d nodes, seed %d", len(n.nodes), n.Seed) }
+func (n *Net) String() string {
+	return fmt.Sprintf("simnet with %d nodes, seed %d", len(n.nodes), n.Seed)
+}

@@ -33,12 +33,12 @@ func TestEncodeDecode(t *testing.T) {
 
 func TestNonsenseIsRefused(t *testing.T) {
 	for name, h := range map[string][]byte{
-		"checksum past the end":       {1, 0, 0, 0, 0, 0, 0xff, 0x7f, 16, 0},
-		"checksum in the link header": {1, 0, 0, 0, 0, 0, 4, 0, 16, 0},
-		"TCP over IPv4":               {1, 1, 54, 0, 100, 0, 54, 0, 16, 0},
-		"no segment size":             {1, 4, 54, 0, 0, 0, 54, 0, 16, 0},
+		"checksum past the end":                      {1, 0, 0, 0, 0, 0, 0xff, 0x7f, 16, 0},
+		"checksum in the link header":                {1, 0, 0, 0, 0, 0, 4, 0, 16, 0},
+		"TCP over IPv4":                              {1, 1, 54, 0, 100, 0, 54, 0, 16, 0},
+		"no segment size":                            {1, 4, 54, 0, 0, 0, 54, 0, 16, 0},
 		"superpacket without a checksum to complete": {0, 4, 54, 0, 100, 0, 0, 0, 0, 0},
-		"unknown type": {1, 9, 54, 0, 100, 0, 54, 0, 16, 0},
+		"unknown type":                               {1, 9, 54, 0, 100, 0, 54, 0, 16, 0},
 	} {
 		var g packet.GSO
 		if Decode(h, tcpFrame(14, 100), 14, &g) {

@@ -1,0 +1,53 @@
+# Leveret. `make help` lists the targets. As root on a fresh Debian machine with Go, `make test`
+# installs what the tests need and runs them all.
+SHELL := /bin/bash
+GO ?= go
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+FUZZTIME ?= 2s
+
+.PHONY: help build run test long deps check race lint fuzz bench e2e cover clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z0-9]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## bin/leveret, one static binary
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/leveret ./cmd/leveret
+
+run: build ## the appliance on the built-in configuration (TUN leveret0), until Ctrl-C; needs root
+	bin/leveret run
+
+test: deps check race fuzz ## everything at short durations (under 15 minutes)
+
+long: deps check ## everything at full durations (under 60 minutes)
+	LVT_LONG=1 $(GO) test -race -timeout 50m ./...
+	$(MAKE) fuzz FUZZTIME=30s
+
+deps: ## install what the tests need (Debian, as root; otherwise says what is missing)
+	scripts/deps.sh
+
+check: ## formatting and vet
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "gofmt would change:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	$(GO) vet ./...
+
+race: ## all tests with the race detector
+	$(GO) test -race -timeout 14m ./...
+
+fuzz: ## every fuzz target for FUZZTIME each
+	scripts/fuzz.sh $(FUZZTIME)
+
+lint: ## golangci-lint, at the version pinned here
+	$(GO) run $(GOLANGCI) run ./...
+
+e2e: deps ## only the tests in network namespaces against the Linux kernel; needs root
+	$(GO) test -race -count=1 -timeout 14m ./test/e2e/... ./appliance/link/...
+
+bench: build ## compare with the kernel and a minimal netstack forwarder; needs root
+	$(GO) run ./test/bench
+
+cover: ## coverage by function
+	$(GO) test -coverprofile=/tmp/leveret-cover.out ./... && $(GO) tool cover -func=/tmp/leveret-cover.out
+
+clean: ## remove what was built
+	rm -rf bin dist
