@@ -7,14 +7,51 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 )
 
-// toStack and fromStack translate addresses at gVisor's border. Zones do not cross it.
-func toStack(a netip.Addr) tcpip.Address { return tcpip.AddrFrom16(a.As16()) }
+// Inside netstack a link-local address holds the index of its link in its third to sixth octet,
+// which are zero on the wire (RFC 4291 2.5.6). netstack tells connections apart by their addresses
+// and ports alone, and the same address may be on every link.
+const (
+	zoneFirst = 2
+	zoneLast  = 6
+)
 
-func fromStack(a tcpip.Address) netip.Addr {
-	if a.BitLen() != 128 {
-		return netip.Addr{}
+// zoneFree reports whether an address has room for its link: a link-local one whose octets there
+// are not zero is not of the only form defined (RFC 4291 2.5.6).
+func zoneFree(a *[16]byte) bool {
+	return !isLinkLocal(a) || binary.BigEndian.Uint32(a[zoneFirst:zoneLast]) == 0
+}
+
+// enterZone puts the link into a link-local address on its way to netstack.
+func enterZone(a *[16]byte, link int) {
+	if isLinkLocal(a) {
+		binary.BigEndian.PutUint32(a[zoneFirst:zoneLast], uint32(link))
 	}
-	return netip.AddrFrom16(a.As16())
+}
+
+// leaveZone takes it out again and returns it; 0 if there is none.
+func leaveZone(a *[16]byte) (link int) {
+	if !isLinkLocal(a) {
+		return 0
+	}
+	link = int(binary.BigEndian.Uint32(a[zoneFirst:zoneLast]))
+	clear(a[zoneFirst:zoneLast])
+	return link
+}
+
+// toStack and fromStack translate addresses at gVisor's border. link is that of a link-local one.
+func toStack(a netip.Addr, link int) tcpip.Address {
+	k := a.As16()
+	enterZone(&k, link)
+	return tcpip.AddrFrom16(k)
+}
+
+func fromStack(a tcpip.Address) (netip.Addr, int) {
+	if a.BitLen() != 128 {
+		return netip.Addr{}, 0
+	}
+	k := a.As16()
+	link := leaveZone(&k)
+	return netip.AddrFrom16(k), link
 }
 
 // src, dst, trafficClass and hopLimit read the IPv6 header of a packet that has one.

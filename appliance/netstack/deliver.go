@@ -48,7 +48,7 @@ func checksumOK(p *packet.Packet, b []byte, proto uint8) bool {
 // deliverTCP queues a segment for netstack, without its extension headers.
 func (h *Host) deliverTCP(p *packet.Packet, b []byte) bool {
 	switch {
-	case len(b)-p.TransOff < 20:
+	case len(b)-p.TransOff < tcpHeaderLen || !zoneFree(src(b)) || !zoneFree(dst(b)):
 		h.count.malformed.Inc()
 		return true
 	case isMulticast(dst(b)): // no TCP with groups (RFC 9293 3.9.2.3)
@@ -72,6 +72,8 @@ func (h *Host) deliverTCP(p *packet.Packet, b []byte) bool {
 	copy(vb[wire.IPv6HeaderLen:], segment)
 	binary.BigEndian.PutUint16(vb[4:], uint16(len(segment)))
 	vb[wire.NextHeaderOffset] = wire.TCP
+	enterZone(src(vb), p.Zone())
+	enterZone(dst(vb), p.Zone())
 	pb := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithView(v)})
 	pb.Mark = p.Mark
 	h.count.tcpIn.Inc()
@@ -109,8 +111,8 @@ func (h *Host) Sent(proto uint8, src, dst [16]byte, transport []byte) bool {
 	sport, dport := binary.BigEndian.Uint16(transport), binary.BigEndian.Uint16(transport[2:])
 	switch proto {
 	case wire.TCP:
-		_, _, ok := h.findTCP(&src, &dst, sport, dport, 0)
-		return ok
+		_, ep := h.findTCP(src, dst, sport, dport, 0)
+		return ep != nil
 	case wire.UDP:
 		return h.udp.sender(&src, &dst, sport, dport, 0) != nil
 	}

@@ -144,13 +144,12 @@ func (h *Host) deliverError(p *packet.Packet, e *ICMPError, q *quote) bool {
 	switch q.proto {
 	case wire.TCP:
 		e.Dst = netip.AddrPortFrom(to, dport)
-		id, nic, ok := h.findTCP(&q.src, &q.dst, sport, dport, zone)
+		id, ep := h.findTCP(q.src, q.dst, sport, dport, zone)
 		kind, means := tcpKind(e)
-		if !ok || !means {
+		if ep == nil || !means {
 			return false
 		}
-		te := &transportError{ICMPError: *e, kind: kind}
-		return h.in.push(inbound{err: te, id: id, nic: nic})
+		return h.in.push(inbound{err: &transportError{ICMPError: *e, kind: kind}, id: id})
 	case wire.UDP:
 		e.Dst = netip.AddrPortFrom(to, dport)
 		s := h.udp.sender(&q.src, &q.dst, sport, dport, zone)
@@ -169,23 +168,28 @@ func (h *Host) deliverError(p *packet.Packet, e *ICMPError, q *quote) bool {
 
 // findTCP returns the connection that sent from src to dst. zone is the link of link-local
 // addresses, 0 for any.
-func (h *Host) findTCP(src, dst *[16]byte, sport, dport uint16, zone int) (stack.TransportEndpointID, tcpip.NICID, bool) {
-	id := stack.TransportEndpointID{
-		LocalPort: sport, LocalAddress: tcpip.AddrFrom16(*src), RemotePort: dport, RemoteAddress: tcpip.AddrFrom16(*dst),
+func (h *Host) findTCP(src, dst [16]byte, sport, dport uint16, zone int) (stack.TransportEndpointID, *tcp.Endpoint) {
+	try := func(src, dst [16]byte, link int) (stack.TransportEndpointID, *tcp.Endpoint) {
+		enterZone(&src, link)
+		enterZone(&dst, link)
+		id := stack.TransportEndpointID{
+			LocalPort: sport, LocalAddress: tcpip.AddrFrom16(src), RemotePort: dport, RemoteAddress: tcpip.AddrFrom16(dst),
+		}
+		ep, ok := h.stack.FindTransportEndpoint(header.IPv6ProtocolNumber, header.TCPProtocolNumber, id, globalNIC).(*tcp.Endpoint)
+		if !ok || ep.EndpointState() == tcp.StateListen {
+			return id, nil
+		}
+		return id, ep
 	}
-	try := func(nic tcpip.NICID) bool {
-		ep, ok := h.stack.FindTransportEndpoint(header.IPv6ProtocolNumber, header.TCPProtocolNumber, id, nic).(*tcp.Endpoint)
-		return ok && ep.EndpointState() != tcp.StateListen
-	}
-	if !isLinkLocal(src) {
-		return id, globalNIC, try(globalNIC)
+	if zone != 0 || !isLinkLocal(&src) && !isLinkLocal(&dst) {
+		return try(src, dst, zone)
 	}
 	for _, l := range h.links.Load().All() {
-		if nic := nicOf(l.Index); (zone == 0 || zone == l.Index) && try(nic) {
-			return id, nic, true
+		if id, ep := try(src, dst, l.Index); ep != nil {
+			return id, ep
 		}
 	}
-	return id, 0, false
+	return stack.TransportEndpointID{}, nil
 }
 
 // tcpKind says what an error means to TCP: false for what it has no use for. Time Exceeded and
@@ -227,15 +231,17 @@ func (t *transportError) Info() uint32 {
 	return t.Arg
 }
 
-// tellTCP hands an error to the connection it is about, if that is still there.
+// tellTCP hands an error to the connection it is about, if that is still there. Never on a
+// goroutine that may be sending for netstack.
 func (h *Host) tellTCP(i *inbound) {
-	ep := h.stack.FindTransportEndpoint(header.IPv6ProtocolNumber, header.TCPProtocolNumber, i.id, i.nic)
-	if ep == nil {
-		return
+	if ep := h.stack.FindTransportEndpoint(header.IPv6ProtocolNumber, header.TCPProtocolNumber, i.id, globalNIC); ep != nil {
+		i.err.tell(ep)
 	}
+}
+
+func (t *transportError) tell(ep stack.TransportEndpoint) {
 	pb := stack.NewPacketBuffer(stack.PacketBufferOptions{})
 	pb.NetworkProtocolNumber = header.IPv6ProtocolNumber
-	pb.NICID = i.nic
-	ep.HandleError(i.err, pb)
+	ep.HandleError(t, pb)
 	pb.DecRef()
 }

@@ -60,6 +60,12 @@ func (hp *hostPort) write(pb *stack.PacketBuffer) {
 		return
 	}
 	p.Mark, p.Out = pb.Mark, hp.link
+	if isLinkLocal(src(b)) {
+		p.Out = leaveZone(src(b))
+	}
+	if isLinkLocal(dst(b)) {
+		p.Out = leaveZone(dst(b))
+	}
 	t := b[trans:]
 	putFlowLabel(b, h.flowLabel(src(b), dst(b), wire.TCP, binary.BigEndian.Uint32(t)))
 	// The checksum is the port's or the path's to finish; this much of it depends on addresses.

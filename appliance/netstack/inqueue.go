@@ -3,7 +3,6 @@ package netstack
 import (
 	"sync"
 
-	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
@@ -25,7 +24,6 @@ type inbound struct {
 
 	err *transportError
 	id  stack.TransportEndpointID
-	nic tcpip.NICID
 
 	refused *packet.Packet
 	answer  module.ICMPError

@@ -56,18 +56,22 @@ func (e *ipv6Endpoint) AcquireOutgoingPrimaryAddress(remote, hint tcpip.Address,
 	if e.h.opts.Router == nil {
 		return e.hostEndpoint.AcquireOutgoingPrimaryAddress(remote, hint, allowExpired)
 	}
-	a := e.h.opts.Router.SelectSource(fromStack(remote), e.link, 0)
+	to, link := fromStack(remote)
+	if link == 0 {
+		link = e.link
+	}
+	a := e.h.opts.Router.SelectSource(to, link, 0)
 	if !a.IsValid() {
 		return nil
 	}
-	return e.AcquireAssignedAddress(toStack(a), false, stack.NeverPrimaryEndpoint, false)
+	return e.AcquireAssignedAddress(toStack(a, link), false, stack.NeverPrimaryEndpoint, false)
 }
 
 // AcquireAssignedAddress returns the endpoint of an address of this node. The global addresses are
 // on the global NIC, but they may be used over any link: a router is one node.
 func (e *ipv6Endpoint) AcquireAssignedAddress(a tcpip.Address, allowTemp bool, peb stack.PrimaryEndpointBehavior, readOnly bool) stack.AddressEndpoint {
 	ae := e.hostEndpoint.AcquireAssignedAddress(a, allowTemp, peb, readOnly)
-	if ae != nil || e.link == 0 || fromStack(a).IsLinkLocalUnicast() {
+	if k := a.As16(); ae != nil || e.link == 0 || isLinkLocal(&k) {
 		return ae
 	}
 	if g := e.h.global.Load(); g != nil {

@@ -156,7 +156,7 @@ func (m *mirror) syncAddrs() {
 	}
 	for z := range m.addrs {
 		if !want[z] {
-			if err := m.h.stack.RemoveAddress(nicOf(z.link), toStack(z.addr)); err != nil {
+			if err := m.h.stack.RemoveAddress(nicOf(z.link), toStack(z.addr, z.link)); err != nil {
 				m.h.log.Error("mirror address", zap.Stringer("address", z.addr), zap.Stringer("error", err))
 			}
 			delete(m.addrs, z)
@@ -168,7 +168,7 @@ func (m *mirror) syncAddrs() {
 		}
 		pa := tcpip.ProtocolAddress{
 			Protocol:          header.IPv6ProtocolNumber,
-			AddressWithPrefix: tcpip.AddressWithPrefix{Address: toStack(z.addr), PrefixLen: 128},
+			AddressWithPrefix: tcpip.AddressWithPrefix{Address: toStack(z.addr, z.link), PrefixLen: 128},
 		}
 		if err := m.h.stack.AddProtocolAddress(nicOf(z.link), pa, stack.AddressProperties{}); err != nil {
 			m.h.log.Error("mirror address", zap.Stringer("address", z.addr), zap.Stringer("error", err))

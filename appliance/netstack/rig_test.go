@@ -152,12 +152,12 @@ func (w *testWire) run() {
 
 // carry does with one packet what the path and the network would.
 func (w *testWire) carry(by *node, p *packet.Packet) {
-	b := p.Bytes()
-	var c wire.Chain
-	c.Walk(b)
 	if w.drop != nil && w.drop(p) {
 		return
 	}
+	b := p.Bytes()
+	var c wire.Chain
+	c.Walk(b)
 	if mtu := int(w.mtu.Load()); p.SegmentLen() > mtu && c.Proto != wire.UDP {
 		by.Deliver(icmpError(b, router, module.ICMPError{Type: wire.TypePacketTooBig, Arg: uint32(mtu)}, 1))
 		return

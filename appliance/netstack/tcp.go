@@ -9,8 +9,10 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/waiter"
 
+	"leveret/appliance/module"
 	"leveret/appliance/wire"
 )
 
@@ -69,13 +71,7 @@ func (h *Host) newTCP(o *SocketOptions, link int, bind bool) (tcpip.Endpoint, *w
 	}
 	full := tcpip.FullAddress{Port: o.Local.Port()}
 	if a := o.Local.Addr(); a.IsValid() && !a.IsUnspecified() {
-		full.Addr, full.NIC = toStack(a), nicOf(link)
-		if needsLink(a) {
-			if terr := so.SetBindToDevice(int32(full.NIC)); terr != nil { // the same address may be on other links
-				ep.Close()
-				return nil, nil, tcpError(terr)
-			}
-		}
+		full.Addr, full.NIC = toStack(a, link), nicOf(link)
 	}
 	if terr := ep.Bind(full); terr != nil {
 		ep.Close()
@@ -158,7 +154,7 @@ func (l *TCPListener) Accept() (net.Conn, error) {
 		ep, wq, terr := l.ep.Accept(&peer)
 		switch terr.(type) {
 		case nil:
-			return l.h.conn(ep, wq)
+			return l.h.conn(ep, wq), nil
 		case *tcpip.ErrWouldBlock:
 			<-ready
 		case *tcpip.ErrInvalidEndpointState: // closed
@@ -180,32 +176,49 @@ func (l *TCPListener) Close() error {
 func (l *TCPListener) Addr() net.Addr { return l.addr }
 
 // conn wraps a connected endpoint. The other end may have reset it already.
-func (h *Host) conn(ep tcpip.Endpoint, wq *waiter.Queue) (*TCPConn, error) {
+func (h *Host) conn(ep tcpip.Endpoint, wq *waiter.Queue) *TCPConn {
 	c := &TCPConn{TCPConn: gonet.NewTCPConn(wq, ep), ep: ep}
-	if a, terr := ep.GetLocalAddress(); terr == nil {
-		c.local = h.tcpAddr(a)
+	local, lerr := ep.GetLocalAddress()
+	remote, rerr := ep.GetRemoteAddress()
+	c.local, c.remote = h.tcpAddr(local), h.tcpAddr(remote)
+	if lerr != nil || rerr != nil {
+		return c
 	}
-	if a, terr := ep.GetRemoteAddress(); terr == nil {
-		c.remote = h.tcpAddr(a)
+	// The connection reckons with the largest link's MTU: tell it what its path takes, as a
+	// Packet Too Big would once the first long segment has been lost.
+	to, link := fromStack(remote.Addr)
+	from, _ := fromStack(local.Addr)
+	mtu := h.linkMTU(to, from, link, ep.SocketOptions().GetMark())
+	if m := h.pathMTU(to); m != 0 {
+		mtu = min(mtu, m)
 	}
-	if c.local == nil || c.remote == nil {
-		none := net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.IPv6Unspecified(), 0))
-		if c.local == nil {
-			c.local = none
-		}
-		if c.remote == nil {
-			c.remote = none
-		}
+	if te, ok := ep.(stack.TransportEndpoint); ok && mtu < h.mtu(link) {
+		(&transportError{kind: stack.PacketTooBigTransportError, ICMPError: ICMPError{
+			Type: wire.TypePacketTooBig, Arg: uint32(max(mtu, wire.MinMTU)),
+		}}).tell(te)
 	}
-	return c, nil
+	return c
+}
+
+// linkMTU returns the MTU of the first link on the way to an address.
+func (h *Host) linkMTU(to, from netip.Addr, link int, mark uint32) int {
+	if link != 0 || h.opts.Router == nil {
+		return h.mtu(link)
+	}
+	res := h.opts.Router.Route(module.RouteQuery{Dst: to, Src: from, Mark: mark, Proto: wire.TCP})
+	if res.Route == nil {
+		return h.mtu(0)
+	}
+	mtu := h.mtu(res.Out)
+	if m := res.Route.MTU; m != 0 {
+		mtu = max(min(mtu, m), wire.MinMTU)
+	}
+	return mtu
 }
 
 func (h *Host) tcpAddr(a tcpip.FullAddress) net.Addr {
-	addr := fromStack(a.Addr)
-	if a.NIC != 0 {
-		addr = h.zoned(addr, linkOf(a.NIC))
-	}
-	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(addr, a.Port))
+	addr, link := fromStack(a.Addr)
+	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(h.zoned(addr, link), a.Port))
 }
 
 // DialTCP connects to remote. Of the options Local, Link, Mark, HopLimit, TrafficClass and
@@ -223,7 +236,7 @@ func (h *Host) dialTCP(ctx context.Context, remote netip.AddrPort, o *SocketOpti
 		return nil, err
 	}
 	to := remote.Addr()
-	if to.IsMulticast() {
+	if k := to.As16(); to.IsMulticast() || !zoneFree(&k) {
 		return nil, ErrInvalid
 	}
 	link, err := h.linkFor(o.Local.Addr(), o.Link)
@@ -241,16 +254,12 @@ func (h *Host) dialTCP(ctx context.Context, remote netip.AddrPort, o *SocketOpti
 	if err != nil {
 		return nil, err
 	}
-	mtu := h.mtu(link)
-	if m := h.pathMTU(to); m != 0 {
-		mtu = min(mtu, m)
-	}
-	// Never announce or send more than fits the path as far as that is known (RFC 9293 3.7.1).
-	if terr := ep.SetSockOptInt(tcpip.MaxSegOption, mtu-wire.IPv6HeaderLen-tcpHeaderLen); terr != nil {
+	// Announce what fits the link, whose MTU netstack does not know before (RFC 9293 3.7.1).
+	if terr := ep.SetSockOptInt(tcpip.MaxSegOption, h.linkMTU(to, from, link, o.Mark)-wire.IPv6HeaderLen-tcpHeaderLen); terr != nil {
 		ep.Close()
 		return nil, tcpError(terr)
 	}
-	full := tcpip.FullAddress{Addr: toStack(to), Port: remote.Port()}
+	full := tcpip.FullAddress{Addr: toStack(to, link), Port: remote.Port()}
 	if link != 0 {
 		full.NIC = nicOf(link)
 	}
@@ -258,7 +267,7 @@ func (h *Host) dialTCP(ctx context.Context, remote netip.AddrPort, o *SocketOpti
 		ep.Close()
 		return nil, err
 	}
-	return h.conn(ep, wq)
+	return h.conn(ep, wq), nil
 }
 
 // tcpRoute returns source and link for a connection. A link is returned only if the packets must
