@@ -310,6 +310,12 @@ func (a *Appliance) Deadline() clock.Instant {
 // Host returns the host stack, for programs inside the appliance.
 func (a *Appliance) Host() *netstack.Host { return a.host }
 
+// Links returns the links as they are now.
+func (a *Appliance) Links() *module.Links { return a.linkSnap.Load() }
+
+// Addrs returns the addresses and groups as they are now.
+func (a *Appliance) Addrs() *module.Addrs { return a.addrSnap.Load() }
+
 // Path returns the packet path, for counters and captures.
 func (a *Appliance) Path() *datapath.Path { return a.path }
 

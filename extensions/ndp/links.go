@@ -101,6 +101,7 @@ func (m *Module) linkNew(now clock.Instant, x *module.Link) {
 	}
 	l.cache = nud.New(now, l.cfg.nud.vars(), m.host.Rand().Float64)
 	m.links[x.Index] = l
+	m.hush(now, l)
 	tables := slices.Clone(*m.tables.Load())
 	for len(tables) <= x.Index {
 		tables = append(tables, nil)
@@ -110,6 +111,13 @@ func (m *Module) linkNew(now clock.Instant, x *module.Link) {
 	m.join(now, l, wire.AllNodes)
 	m.routerGroups(now, l, true)
 	m.syncAddresses(now, l)
+}
+
+// hush draws how long a link that has just come up stays quiet: reports wait for that, and after
+// them the first probe (RFC 4862 5.4.2).
+func (m *Module) hush(now clock.Instant, l *linkState) {
+	l.quiet = now.Add(time.Duration(m.host.Rand().Float64() * float64(maxRtrSolicitationDelay)))
+	l.mld.Hold(l.quiet)
 }
 
 // routerGroups joins or leaves the groups of routers (RFC 4291 2.8).
@@ -154,6 +162,7 @@ func (m *Module) linkChanged(now clock.Instant, l *linkState, x *module.Link) {
 	case !old.Usable() && x.Usable():
 		// Somebody else may have come by the addresses meanwhile (RFC 4862 5.4).
 		l.disabled = false
+		m.hush(now, l)
 		for _, a := range m.addrs {
 			if a.link == l.index() {
 				a.dadFailed = false
@@ -202,8 +211,7 @@ func (m *Module) startDAD(now clock.Instant, l *linkState, a *address) {
 		a.dad = nil
 		return
 	}
-	delay := time.Duration(m.host.Rand().Float64() * float64(maxRtrSolicitationDelay))
-	a.dad = dad.Start(now, v, delay, func() dad.Nonce {
+	a.dad = dad.Start(now, v, max(l.quiet.Sub(now), 0), func() dad.Nonce {
 		var n dad.Nonce
 		for i := range n {
 			n[i] = byte(m.host.Rand().Uint32())

@@ -49,6 +49,8 @@ type linkState struct {
 	cache *nud.Cache
 	table *table
 	mld   *mld.Listener
+	// quiet: the first message after the link came up is not sent before (RFC 4862 5.4.2).
+	quiet clock.Instant
 	// disabled: the address made from the hardware's was a duplicate; IPv6 is off here
 	// (RFC 4862 5.4.5).
 	disabled bool

@@ -70,6 +70,7 @@ type Listener struct {
 	groups  []*group       // in the order they were joined
 	general clock.Instant  // a report of everything is due
 	v1Until clock.Instant  // an MLDv1 querier was heard
+	hold    clock.Instant  // nothing is reported before
 }
 
 // New returns a listener without groups.
@@ -133,7 +134,7 @@ func (l *Listener) Leave(now clock.Instant, a netip.Addr) bool {
 func (l *Listener) changed(now clock.Instant, g *group) {
 	g.change, g.changeAt = 0, clock.Never
 	if reported(g.addr) {
-		g.change, g.changeAt = RobustnessVariable, now
+		g.change, g.changeAt = RobustnessVariable, max(now, l.hold)
 		if g.users == 0 && l.v1(now) {
 			g.change = 1
 			if !g.reported { // somebody else reported last: they are still there (RFC 2710 4)
@@ -146,6 +147,11 @@ func (l *Listener) changed(now clock.Instant, g *group) {
 func (l *Listener) forget(g *group) {
 	l.groups = slices.DeleteFunc(l.groups, func(x *group) bool { return x == g })
 }
+
+// Hold keeps reports of changes back until at: the first message on a link that has just come up is
+// sent after a random delay, so that nodes that come up together do not talk at once (RFC 4862
+// 5.4.2).
+func (l *Listener) Hold(at clock.Instant) { l.hold = at }
 
 // Restart reports every group anew: the link has come up, or its source address has become usable
 // (RFC 3590 4).

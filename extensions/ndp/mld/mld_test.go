@@ -128,6 +128,15 @@ func TestRestartReportsEverything(t *testing.T) {
 	expect(t, play(l, clock.Never-1), "1m0s 4:ff02::1:ff00:1 4:ff05::2", "1m0.5s 4:ff02::1:ff00:1 4:ff05::2")
 }
 
+// TestHold: nothing is said on a link that has just come up, then everything at once.
+func TestHold(t *testing.T) {
+	l := listener()
+	l.Hold(start.Add(700 * time.Millisecond))
+	l.Join(start, g1)
+	l.Join(start, g2)
+	expect(t, play(l, clock.Never-1), "700ms 4:ff02::1:ff00:1 4:ff05::2", "1.2s 4:ff02::1:ff00:1 4:ff05::2")
+}
+
 func TestGroupsAreBounded(t *testing.T) {
 	l := listener()
 	for i := range maxGroups + 10 {
