@@ -352,7 +352,7 @@ func (a *Appliance) events(ctx context.Context, req module.Request, w io.Writer)
 			return nil //nolint:nilerr // the subscriber has gone
 		}
 		out := api.Event{Topic: ev.Topic, Time: ev.Time}
-		var data any = ev.Data
+		data := ev.Data
 		if ev.Lost > 0 {
 			out.Topic, data = api.TopicOverrun, api.Overrun{Overrun: ev.Lost}
 		}

@@ -332,7 +332,7 @@ func TestReassemblyECN(t *testing.T) {
 	for name, c := range map[string]struct {
 		a, b byte
 		want int // of the datagram; -1 = dropped
-	}{"both ECT": {ect0, ect0, ect0}, "one CE": {ect0, ce, ce}, "CE and Not-ECT": {0, ce, -1}} {
+	}{"all ECN-capable": {ect0, ect0, ect0}, "one CE": {ect0, ce, ce}, "CE and not capable": {0, ce, -1}} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
 			fs := fragments(udp(hostA, routerA, pattern(1500)), 8, 1024)

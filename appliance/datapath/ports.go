@@ -52,7 +52,7 @@ func (p *Path) Detach(index int) {
 		if w.ended.Load() {
 			p.retired.addTo(&w.count)
 		}
-		w.mu.Unlock() //nolint:staticcheck // waiting for the lock is the point
+		w.mu.Unlock()
 	}
 	p.workers = slices.DeleteFunc(p.workers, func(w *Worker) bool { return w.ended.Load() })
 }

@@ -90,7 +90,7 @@ func (w *Worker) fragmented(p *packet.Packet) packet.Verdict {
 	}
 	if c.FragOffset == 0 && !c.MoreFragments {
 		// An atomic fragment is whole, whatever else with its identification is around (RFC 6946 4).
-		return w.again(p, joined(p, c.Fragment, []fragment{{pkt: p, data: data}}, len(data)))
+		return w.again(joined(p, c.Fragment, []fragment{{pkt: p, data: data}}, len(data)))
 	}
 	if c.MoreFragments && len(data)%8 != 0 {
 		w.sendError(p, paramProblem(wire.CodeErroneousHeader, 4)) // the Payload Length field
@@ -107,7 +107,7 @@ func (w *Worker) fragmented(p *packet.Packet) packet.Verdict {
 	if whole == nil {
 		return v
 	}
-	return w.again(p, whole)
+	return w.again(whole)
 }
 
 // namedAt returns the offset of the Next Header octet that named the header at off.
@@ -123,7 +123,7 @@ func namedAt(c *wire.Chain, off int) int {
 }
 
 // again lets a datagram that is whole into the path in place of its last fragment.
-func (w *Worker) again(p, whole *packet.Packet) packet.Verdict {
+func (w *Worker) again(whole *packet.Packet) packet.Verdict {
 	w.count.simple[ReassembledOK].add(1)
 	v := w.validate(whole)
 	if v == packet.Continue {

@@ -214,7 +214,7 @@ func (m *Module) change(now clock.Instant, req module.Request) (any, error) {
 		}
 	}
 	if b.Op == "del" {
-		_, err := m.remove(table, p, func(x *fib.Route) bool {
+		err := m.remove(table, p, func(x *fib.Route) bool {
 			return (r.Link == 0 || x.Link == r.Link) && (!r.Via.IsValid() || x.Via == r.Via) && (r.Metric == 0 || x.Metric == r.Metric) &&
 				(r.Protocol == "" || x.Protocol == r.Protocol) && (b.Type == "" || x.Type == r.Type)
 		})

@@ -185,16 +185,12 @@ func (m *Module) route(s *fib.Snapshot[*entry], p *packet.Packet, dst *[16]byte,
 // out is not 0. Slower than the batch; for packets of this node that are bound to a link.
 func over(s *fib.Snapshot[*entry], dst netip.Addr, out int) *packet.Route {
 	for _, e := range s.RIB().Supernets(netip.PrefixFrom(dst, 128)) {
-		switch {
-		case out == 0:
-			if e.best != nil {
-				return e.best
-			}
-		default:
-			for _, r := range e.all {
-				if r.Dev == out {
-					return r
-				}
+		if out == 0 && e.best != nil {
+			return e.best
+		}
+		for _, r := range e.all {
+			if r.Dev == out {
+				return r
 			}
 		}
 	}

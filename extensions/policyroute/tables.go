@@ -32,13 +32,13 @@ func (m *Module) usable(link int) bool {
 }
 
 // remove deletes the first route of a prefix that match takes.
-func (m *Module) remove(table uint32, p netip.Prefix, match func(*fib.Route) bool) (fib.Route, error) {
+func (m *Module) remove(table uint32, p netip.Prefix, match func(*fib.Route) bool) error {
 	old, err := m.tables[table].Delete(p, match)
 	if err != nil {
-		return old, err
+		return err
 	}
 	m.gone(table, old)
-	return old, nil
+	return nil
 }
 
 // gone takes note of a deleted route.

@@ -3,7 +3,6 @@ package ports
 import (
 	"bytes"
 	"fmt"
-	"net/netip"
 	"os"
 	"os/exec"
 	"strings"
@@ -95,20 +94,10 @@ func recv(t testing.TB, p link.Port, match func(*packet.Packet) bool) *packet.Pa
 	return nil
 }
 
-var (
-	a1 = netip.MustParseAddr("2001:db8::1")
-	a2 = netip.MustParseAddr("2001:db8::2")
+const (
+	a1 = "2001:db8::1"
+	a2 = "2001:db8::2"
 )
-
-func udpPacket(src, dst netip.Addr, sport, dport uint16, payload []byte) []byte {
-	b := wire.AppendIPv6(nil, wire.IPv6Fields{PayloadLength: uint16(8 + len(payload)), NextHeader: wire.UDP, HopLimit: 64, Src: src, Dst: dst})
-	b = append(b, byte(sport>>8), byte(sport), byte(dport>>8), byte(dport), byte((8+len(payload))>>8), byte(8+len(payload)), 0, 0)
-	b = append(b, payload...)
-	s, d := src.As16(), dst.As16()
-	sum := wire.Checksum(&s, &d, wire.UDP, b[40:])
-	b[46], b[47] = byte(sum>>8), byte(sum)
-	return b
-}
 
 func TestTunIsMadeCarriesPacketsAndGoes(t *testing.T) {
 	needRoot(t)
@@ -118,7 +107,7 @@ func TestTunIsMadeCarriesPacketsAndGoes(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "carrier", func() bool { return p.State() == link.State{Carrier: true, MTU: 1400} })
-	in(t, ns, "ip", "-6", "addr", "add", a2.String()+"/64", "dev", "t0", "nodad")
+	in(t, ns, "ip", "-6", "addr", "add", a2+"/64", "dev", "t0", "nodad")
 	in(t, ns, "bash", "-c", "echo -n hello > /dev/udp/2001:db8::1/9")
 	got := recv(t, p, func(p *packet.Packet) bool { return p.Bytes()[6] == wire.UDP })
 	if !bytes.HasSuffix(got.Bytes(), []byte("hello")) {
@@ -183,9 +172,9 @@ func TestAFPacketSharesTheDevice(t *testing.T) {
 			in(t, ns, "ip", "link", "add", "v0", "type", "veth", "peer", "name", "v1", "netns", peer)
 			in(t, ns, "ip", "link", "set", "v0", "up")
 			in(t, peer, "ip", "link", "set", "v1", "up")
-			in(t, peer, "ip", "-6", "addr", "add", a2.String()+"/64", "dev", "v1", "nodad")
+			in(t, peer, "ip", "-6", "addr", "add", a2+"/64", "dev", "v1", "nodad")
 			mac := StableMAC("h", "v0")
-			in(t, peer, "ip", "-6", "neigh", "add", a1.String(), "dev", "v1", "lladdr", fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]))
+			in(t, peer, "ip", "-6", "neigh", "add", a1, "dev", "v1", "lladdr", fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]))
 			p, err := Open(Spec{Name: "x", Kind: "af_packet", HostDevice: "v0", Netns: ns, MAC: mac, MTU: 1500, Queues: 1, Offload: offload})
 			if err != nil {
 				t.Fatal(err)

@@ -22,7 +22,7 @@ var (
 func play(l *Listener, end clock.Instant) (log []string) {
 	for d := l.Deadline(); d <= end; d = l.Deadline() {
 		for _, e := range l.Tick(d) {
-			s := fmt.Sprintf("%s", d.Sub(start))
+			s := d.Sub(start).String()
 			if e.V1 {
 				s += " v1"
 			}
