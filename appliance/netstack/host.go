@@ -132,7 +132,10 @@ func (h *Host) setTCP() error {
 	sack := tcpip.TCPSACKEnabled(true)
 	moderate := tcpip.TCPModerateReceiveBufferOption(true)
 	cubic := tcpip.CongestionControlOption("cubic")
-	recovery := tcpip.TCPRACKLossDetection
+	// No RACK: when a whole flight is lost, as by a path MTU that has shrunk, netstack's RACK
+	// enters recovery without marking anything lost in the pipe (RFC 6675 4), so that two segments
+	// go out at each retransmission timeout. Losses are found by SACK and duplicate ACKs.
+	recovery := tcpip.TCPRecovery(0)
 	for _, o := range []tcpip.SettableTransportProtocolOption{
 		&sack, &moderate, &cubic, &recovery,
 		&tcpip.TCPReceiveBufferSizeRangeOption{Min: tcpBufferMin, Default: tcpBufferDefault, Max: tcpBufferMax},

@@ -2,6 +2,8 @@ package netstack
 
 import (
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/header/parse"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
@@ -28,7 +30,7 @@ func (h *Host) newIPv6(s *stack.Stack) stack.NetworkProtocol {
 func (p *ipv6Protocol) NewEndpoint(nic stack.NetworkInterface, d stack.TransportDispatcher) stack.NetworkEndpoint {
 	inner := p.NetworkProtocol.NewEndpoint(nic, d)
 	return &ipv6Endpoint{
-		hostEndpoint: inner.(hostEndpoint), h: p.h, link: linkOf(nic.ID()),
+		hostEndpoint: inner.(hostEndpoint), h: p.h, link: linkOf(nic.ID()), transport: d,
 	}
 }
 
@@ -43,8 +45,28 @@ type hostEndpoint interface {
 // ipv6Endpoint is the IPv6 of one NIC.
 type ipv6Endpoint struct {
 	hostEndpoint
-	h    *Host
-	link int // 0 = the global NIC
+	h         *Host
+	link      int // 0 = the global NIC
+	transport stack.TransportDispatcher
+}
+
+// HandlePacket takes a packet from Deliver: a bare IPv6 header and a TCP segment, both checked. It
+// goes straight to the transport. netstack's own way through the headers would find nothing left
+// to do, and is not exposed to anything from the wire.
+func (e *ipv6Endpoint) HandlePacket(pb *stack.PacketBuffer) {
+	b, ok := pb.NetworkHeader().Consume(wire.IPv6HeaderLen)
+	if !ok || !e.Enabled() {
+		return
+	}
+	// The address may have gone while the packet was queued.
+	if e.AcquireAssignedAddress(tcpip.AddrFrom16(*dst(b)), false, stack.NeverPrimaryEndpoint, true) == nil {
+		return
+	}
+	pb.NetworkProtocolNumber = ipv6.ProtocolNumber
+	pb.NICID = nicOf(e.link)
+	if parse.TCP(pb) {
+		e.transport.DeliverTransportPacket(header.TCPProtocolNumber, pb)
+	}
 }
 
 // MTU is what TCP derives its segment size from, not the port's, which takes anything: the link's,

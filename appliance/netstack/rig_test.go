@@ -53,6 +53,7 @@ type node struct {
 // other, answers echo requests, and knows the links' MTU. One goroutine, so that nothing is
 // delivered from inside Output.
 type testWire struct {
+	pool  *packet.SharedPool
 	queue chan sent
 	done  chan struct{}
 	mtu   atomic.Int64 // of the path; superpackets pass if their segments fit
@@ -86,7 +87,7 @@ func testLinks(mtu int) *module.Links {
 // newPair returns two nodes, each with both links: a has addrA, addrA2 and fe80::a on both links,
 // b has addrB and fe80::1 on both.
 func newPair(t testing.TB, c clock.Clock) (a, b *node) {
-	w := &testWire{queue: make(chan sent, 65536), done: make(chan struct{})}
+	w := &testWire{pool: packet.NewSharedPool(packet.MaxLen), queue: make(chan sent, 65536), done: make(chan struct{})}
 	w.mtu.Store(1500)
 	a, b = newNode(t, w, c, []*module.Addr{
 		{Addr: addrA, PrefixLen: 64, Link: 1}, {Addr: addrA2, PrefixLen: 64, Link: 2},
@@ -109,7 +110,7 @@ func newNode(t testing.TB, w *testWire, c clock.Clock, addrs []*module.Addr) *no
 	n := &node{t: t, wire: w, joined: map[zonedAddr]int{}}
 	h, err := New(Options{
 		Clock: c, Seed: 1, Router: n, Groups: n,
-		Output: n.output,
+		Output: n.output, NewPacket: w.pool.Get,
 		SendError: func(p *packet.Packet, e module.ICMPError) {
 			n.mu.Lock()
 			n.errors = append(n.errors, e)
@@ -147,6 +148,7 @@ func (w *testWire) run() {
 	defer close(w.done)
 	for s := range w.queue {
 		w.carry(s.by, s.p)
+		s.p.Release()
 	}
 }
 
