@@ -246,6 +246,9 @@ func (w *Worker) act2(p *packet.Packet, v packet.Verdict) {
 // send resolves and queues one packet that fits its link.
 func (w *Worker) send(p *packet.Packet) {
 	if v := w.resolve(p); v != packet.Continue {
+		if v == packet.Drop(packet.NeighborUnreachable) { // known to be gone a moment ago (RFC 4861 7.2.2)
+			w.sendError(p, unreachable(wire.CodeAddressUnreachable))
+		}
 		w.act(p, v)
 		return
 	}
