@@ -229,7 +229,9 @@ func (m *Module) change(now clock.Instant, req module.Request) (any, error) {
 			return nil, refuse(err)
 		}
 	case "append":
-		m.tables[table].Append(r)
+		if err := m.tables[table].Append(r); err != nil {
+			return nil, refuse(err)
+		}
 	case "replace":
 		if old, ok := m.tables[table].Replace(r); ok {
 			m.gone(table, old)
@@ -285,7 +287,7 @@ func (m *Module) complete(now clock.Instant, r *fib.Route, expires *int64) error
 	case r.Link == 0:
 		via := r.Via.As16()
 		e, ok := m.main.Load().Lookup(&via)
-		if !ok || e.best == nil || e.best.Dev == 0 || !e.best.OnLink {
+		if !ok || e.best.Dev == 0 || !e.best.OnLink {
 			return module.Refuse("No route to host")
 		}
 		r.Link = e.best.Dev

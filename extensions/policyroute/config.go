@@ -148,8 +148,9 @@ func (m *Module) commit(want map[routeKey]fib.Route) {
 			same = same || x == r
 		}
 		if !same {
-			t.Append(r)
-			m.came(tableMain, r)
+			if t.Append(r) == nil { // the same next hop is there only as what was just kept
+				m.came(tableMain, r)
+			}
 		}
 	}
 }

@@ -25,10 +25,10 @@ const compileAtOnce = 2048
 // evCompiled is the mailbox message that a background compilation has ended.
 const evCompiled = 1
 
-// entry is what a prefix leads to: the route in force, and all of them for lookups that are bound
-// to a link.
+// entry is what a prefix leads to: the route in force, and all that could be for lookups that are
+// bound to a link. A prefix none of whose routes is in force has no entry.
 type entry struct {
-	best *packet.Route // nil: none is in force
+	best *packet.Route
 	all  []*packet.Route
 }
 
@@ -162,10 +162,8 @@ func (m *Module) route(s *fib.Snapshot[*entry], p *packet.Packet, dst *[16]byte,
 		return
 	case p.Out != 0 && p.In == 0:
 		r = over(s, netip.AddrFrom16(*dst), p.Out)
-	case e.best != nil:
+	default:
 		r = e.best
-	default: // every route of the longest prefix is over a link that is down: a shorter one may do
-		r = over(s, netip.AddrFrom16(*dst), 0)
 	}
 	if r == nil {
 		return
@@ -185,7 +183,7 @@ func (m *Module) route(s *fib.Snapshot[*entry], p *packet.Packet, dst *[16]byte,
 // out is not 0. Slower than the batch; for packets of this node that are bound to a link.
 func over(s *fib.Snapshot[*entry], dst netip.Addr, out int) *packet.Route {
 	for _, e := range s.RIB().Supernets(netip.PrefixFrom(dst, 128)) {
-		if out == 0 && e.best != nil {
+		if out == 0 {
 			return e.best
 		}
 		for _, r := range e.all {
@@ -247,7 +245,7 @@ func (m *Module) source(q module.RouteQuery, out int, pref netip.Addr) netip.Add
 func (m *Module) SelectSource(dst netip.Addr, out int, _ uint32) netip.Addr {
 	if out == 0 && !dst.IsLinkLocalUnicast() {
 		d := dst.As16()
-		if e, ok := m.main.Load().Lookup(&d); ok && e.best != nil {
+		if e, ok := m.main.Load().Lookup(&d); ok {
 			out = e.best.Dev
 			if e.best.PrefSrc.IsValid() {
 				return e.best.PrefSrc

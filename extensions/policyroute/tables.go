@@ -100,7 +100,8 @@ func (m *Module) entryOf(p netip.Prefix) *entry {
 		return nil
 	}
 	e := &entry{}
-	for _, r := range list {
+	for i := range list {
+		r := &list[i]
 		pr := &packet.Route{
 			Type: packet.RouteType(r.Type), Dev: r.Link, OnLink: !r.Via.IsValid(), MTU: r.MTU, Prefix: r.Prefix,
 			PrefSrc: r.PrefSrc, Table: tableMain, Metric: r.Metric,
@@ -116,6 +117,9 @@ func (m *Module) entryOf(p netip.Prefix) *entry {
 			}
 		}
 	}
+	if e.best == nil { // none is in force: a shorter prefix answers
+		return nil
+	}
 	return e
 }
 
@@ -125,7 +129,7 @@ func (m *Module) AddrsChanged(_ clock.Instant, a *module.Addrs) {
 	cands := make([]srcsel.Candidate, 0, len(a.All()))
 	for _, x := range a.All() {
 		cands = append(cands, srcsel.Candidate{
-			Addr: x.Addr.As16(), PrefixLen: x.PrefixLen, Link: x.Link, Deprecated: x.Deprecated, Home: x.Home, Temporary: x.Temporary,
+			Addr: x.Addr.As16(), PrefixLen: x.PrefixLen, Link: x.Link, Deprecated: x.Deprecated || x.Optimistic, Home: x.Home, Temporary: x.Temporary,
 			Excluded: x.Tentative && !x.Optimistic || x.DADFailed || x.Anycast,
 		})
 	}
@@ -203,8 +207,9 @@ func (m *Module) followKernel() {
 	for k, r := range want {
 		if _, ok := m.kernel[k]; !ok {
 			m.kernel[k] = r
-			m.tables[k.table].Append(r)
-			m.came(k.table, r)
+			if m.tables[k.table].Append(r) == nil { // an operator may have added it by hand
+				m.came(k.table, r)
+			}
 		}
 	}
 }

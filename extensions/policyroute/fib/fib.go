@@ -157,24 +157,40 @@ func (t *Table) DeleteFunc(match func(*Route) bool) []Route {
 	return gone
 }
 
-// All lists the routes as iproute2 does: by prefix, then metric, the default routes last.
+// All lists the routes as iproute2 does: by prefix, what is inside a prefix before it, then by
+// metric; the default routes come last.
 func (t *Table) All() []Route {
 	out := make([]Route, 0, t.n)
-	for _, list := range t.byPrefix.AllSorted() {
-		out = append(out, list...)
+	// Sorted, a prefix comes right before what is inside it: open holds those that still wait.
+	var open [][]Route
+	for p, list := range t.byPrefix.AllSorted() {
+		for len(open) > 0 && !inside(open[len(open)-1][0].Prefix, p) {
+			out = append(out, open[len(open)-1]...)
+			open = open[:len(open)-1]
+		}
+		open = append(open, list)
 	}
-	if i := slices.IndexFunc(out, func(r Route) bool { return r.Prefix.Bits() != 0 }); i > 0 {
-		out = append(out[i:], out[:i]...)
+	for _, list := range slices.Backward(open) {
+		out = append(out, list...)
 	}
 	return out
 }
 
+// inside reports whether p is inside outer.
+func inside(outer, p netip.Prefix) bool { return outer.Bits() <= p.Bits() && outer.Contains(p.Addr()) }
+
 // Append adds a route beside others of its prefix and metric, as connected routes of several links
-// are.
-func (t *Table) Append(r Route) {
+// are; [ErrExists] if there is one with the same next hop.
+func (t *Table) Append(r Route) error {
 	r.Prefix = r.Prefix.Masked()
 	list, _ := t.byPrefix.Get(r.Prefix)
+	for i := range list {
+		if same(&list[i], &r) && list[i].Link == r.Link && list[i].Via == r.Via && list[i].Type == r.Type {
+			return ErrExists
+		}
+	}
 	t.insert(list, r)
+	return nil
 }
 
 // Routes returns the routes of one prefix, by metric. The slice is shared: do not change it.

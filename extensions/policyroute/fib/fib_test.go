@@ -26,8 +26,8 @@ func randomPrefix(r *rand.Rand) netip.Prefix {
 	return netip.PrefixFrom(netip.AddrFrom16(a), bits).Masked()
 }
 
-// inside returns a random address in a prefix.
-func inside(r *rand.Rand, p netip.Prefix) [16]byte {
+// randomIn returns a random address in a prefix.
+func randomIn(r *rand.Rand, p netip.Prefix) [16]byte {
 	a := p.Addr().As16()
 	for i := p.Bits(); i < 128; i++ {
 		if r.IntN(2) == 1 {
@@ -69,11 +69,11 @@ func TestCompiledAgreesWithBart(t *testing.T) {
 			p := randomPrefix(r)
 			rib.Insert(p, i)
 			if len(probes) < 20000 {
-				probes = append(probes, inside(r, p), p.Addr().As16())
+				probes = append(probes, randomIn(r, p), p.Addr().As16())
 			}
 		}
 		for range 2000 {
-			probes = append(probes, inside(r, netip.MustParsePrefix("2000::/3")))
+			probes = append(probes, randomIn(r, netip.MustParsePrefix("2000::/3")))
 		}
 		check(t, Compile(rib), rib, probes)
 	}
@@ -112,7 +112,7 @@ func TestSnapshotFollowsChanges(t *testing.T) {
 			}
 			var probes [][16]byte
 			for _, p := range pool {
-				probes = append(probes, inside(r, p), p.Addr().As16())
+				probes = append(probes, randomIn(r, p), p.Addr().As16())
 			}
 			check(t, s, want, probes)
 		}
@@ -143,21 +143,28 @@ func TestTableHasTheKernelsRules(t *testing.T) {
 	if old, err := tab.Delete(p, func(*Route) bool { return true }); err != nil || old.Link != 3 {
 		t.Errorf("deleted %+v %v: the lowest metric goes first", old, err)
 	}
-	tab.Append(Route{Prefix: p, Metric: 1024, Link: 9})
+	if err := tab.Append(Route{Prefix: p, Metric: 1024, Link: 9}); err != nil {
+		t.Fatal(err)
+	}
+	if err := tab.Append(Route{Prefix: p, Metric: 1024, Link: 9}); !errors.Is(err, ErrExists) {
+		t.Errorf("the same next hop twice: %v", err)
+	}
 	if rs := tab.Routes(p); len(rs) != 2 || rs[1].Link != 9 {
 		t.Errorf("append: %+v", rs)
 	}
 	tab.Delete(p, func(r *Route) bool { return r.Link == 9 })
 	tab.Add(Route{Prefix: netip.MustParsePrefix("::/0"), Metric: 1})
 	tab.Add(Route{Prefix: netip.MustParsePrefix("fe80::/64"), Metric: 256})
+	tab.Add(Route{Prefix: netip.MustParsePrefix("2001:db8:1::/48"), Metric: 7})
+	tab.Add(Route{Prefix: netip.MustParsePrefix("2001:db8:1:1::/64"), Metric: 7})
 	var got []string
 	for _, r := range tab.All() {
 		got = append(got, fmt.Sprint(r.Prefix, " ", r.Metric))
 	}
-	if want := []string{"2001:db8::/32 1024", "fe80::/64 256", "::/0 1"}; !slices.Equal(got, want) {
+	if want := []string{"2001:db8:1:1::/64 7", "2001:db8:1::/48 7", "2001:db8::/32 1024", "fe80::/64 256", "::/0 1"}; !slices.Equal(got, want) {
 		t.Errorf("listed %v", got)
 	}
-	if gone := tab.DeleteFunc(func(r *Route) bool { return r.Metric > 1 }); len(gone) != 2 || tab.Len() != 1 {
+	if gone := tab.DeleteFunc(func(r *Route) bool { return r.Metric > 1 }); len(gone) != 4 || tab.Len() != 1 {
 		t.Errorf("flushed %v", gone)
 	}
 }
@@ -171,7 +178,7 @@ func TestLookupsDoNotAllocate(t *testing.T) {
 	s = Compile(s.RIB()).With(netip.MustParsePrefix("2001:db8::/32"), 1, true)
 	probes, addrs, out := make([][16]byte, 32), make([]*[16]byte, 32), make([]int, 32)
 	for i := range probes {
-		probes[i] = inside(r, netip.MustParsePrefix("2000::/3"))
+		probes[i] = randomIn(r, netip.MustParsePrefix("2000::/3"))
 		addrs[i] = &probes[i]
 	}
 	if n := testing.AllocsPerRun(100, func() { s.Batch(addrs, out); s.Lookup(addrs[0]) }); n != 0 {
@@ -194,7 +201,7 @@ func BenchmarkBatch(b *testing.B) {
 		s := Compile(rib)
 		probes := make([][16]byte, 1<<16)
 		for i := range probes {
-			probes[i] = inside(r, ps[r.IntN(n)])
+			probes[i] = randomIn(r, ps[r.IntN(n)])
 		}
 		for _, batch := range []int{1, 32} {
 			b.Run(fmt.Sprintf("routes%d/batch%d", n, batch), func(b *testing.B) {

@@ -27,7 +27,7 @@ type Snapshot[V any] struct {
 func Empty[V any]() *Snapshot[V] { return Compile(new(bart.Table[V])) }
 
 // Compile makes the searchable form of rib, which must not be changed in place any more. It takes
-// about 0.2 s for a million prefixes and may run on any goroutine.
+// about half a second for a million prefixes and may run on any goroutine.
 func Compile[V any](rib *bart.Table[V]) *Snapshot[V] {
 	s := &Snapshot[V]{rib: rib}
 	es := make([]interval, 0, rib.Size())

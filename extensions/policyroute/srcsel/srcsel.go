@@ -113,15 +113,15 @@ func CommonPrefix(a, b *[16]byte) int {
 	return 128
 }
 
-// InSet reports whether c belongs to the candidate set for q (RFC 6724 4): for a destination of
-// link scope only addresses of the outgoing link, otherwise those of every link, as a router may.
+// InSet reports whether c belongs to the candidate set for q (RFC 6724 4): for multicast and
+// link-local destinations only addresses of the outgoing link, otherwise those of every link, as a
+// router may.
 func InSet(q *Query, c *Candidate) bool {
 	if c.Excluded || wire.IsMulticast(&c.Addr) || wire.IsUnspecified(&c.Addr) {
 		return false
 	}
-	scope := wire.Scope(&q.Dst)
-	if scope <= wire.ScopeLink {
-		return q.Out == 0 || c.Link == q.Out
+	if wire.IsMulticast(&q.Dst) || wire.Scope(&q.Dst) <= wire.ScopeLink {
+		return c.Link == q.Out
 	}
 	// A link-local address means nothing beyond its link.
 	return !wire.IsLinkLocal(&c.Addr) || c.Link == q.Out
@@ -143,8 +143,8 @@ func Better(q *Query, a, b *Candidate, t *PolicyTable) (bool, Rule) {
 	if a.Deprecated != b.Deprecated {
 		return b.Deprecated, RuleDeprecated
 	}
-	if ha, hb := homeRank(a), homeRank(b); ha != hb {
-		return ha > hb, RuleHome
+	if better, decided := preferHome(a, b); decided {
+		return better, RuleHome
 	}
 	if ia, ib := a.Link == q.Out, b.Link == q.Out; q.Out != 0 && ia != ib {
 		return ia, RuleInterface
@@ -165,18 +165,23 @@ func Better(q *Query, a, b *Candidate, t *PolicyTable) (bool, Rule) {
 	return false, RuleNone
 }
 
-// homeRank orders an address that is home and care-of, home, and care-of only (rule 4).
-func homeRank(c *Candidate) int {
-	switch {
-	case c.Home && c.CareOf:
-		return 3
-	case c.Home:
-		return 2
-	case c.CareOf:
-		return 0
-	default:
-		return 1
+// preferHome is rule 4: an address that is home and care-of is better than one that is only one of
+// them, and a home address better than a care-of address. It says nothing about other addresses.
+func preferHome(a, b *Candidate) (better, decided bool) {
+	rank := func(c *Candidate) int {
+		switch {
+		case c.Home && c.CareOf:
+			return 3
+		case c.Home:
+			return 2
+		case c.CareOf:
+			return 1
+		default:
+			return 0
+		}
 	}
+	ra, rb := rank(a), rank(b)
+	return ra > rb, ra != rb && ra != 0 && rb != 0
 }
 
 // matching is the common prefix with the destination, up to the source's prefix length
