@@ -11,7 +11,7 @@ import (
 )
 
 // LogModules are the names that system.log.modules can have.
-var LogModules = []string{"appliance", "control", "ndp", "netstack", "policyroute"}
+var LogModules = []string{"appliance", "control", "ndp", "netstack", "policyroute", "run"}
 
 var linkName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$`)
 
@@ -116,6 +116,11 @@ func (l *loader) checkLinks(r *Root) {
 		}
 		seen[k.Name] = true
 		l.checkKind(at, k, raw[i])
+		for _, key := range []string{"mtu", "queues"} { // zero stands for "not written"
+			if m, _ := raw[i].(map[string]any); fmt.Sprint(m[key]) == "0" {
+				l.fault(at.child(key), "0 is too small", "")
+			}
+		}
 		if k.MTU < 1280 || k.MTU > 65535 {
 			l.fault(at.child("mtu"), fmt.Sprintf("%d is outside 1280..65535", k.MTU), "RFC 8200 5")
 		}
@@ -214,8 +219,10 @@ func (l *loader) checkAddresses(at place, k *Link) {
 			bad("is listed twice", "")
 		case a.PreferredLifetime != 0 && a.ValidLifetime != 0 && a.PreferredLifetime > a.ValidLifetime:
 			l.fault(p.child("preferred_lifetime"), "longer than valid_lifetime", "RFC 4862 5.5.3")
-		case a.PreferredLifetime == 0 && a.ValidLifetime != 0:
-			l.fault(p.child("preferred_lifetime"), "forever is longer than valid_lifetime", "RFC 4862 5.5.3")
+		case a.Anycast && *a.DAD:
+			l.fault(p.child("dad"), "there is no duplicate address detection for anycast addresses", "RFC 4862 5.4")
+		case !a.Anycast && a.Address.Bits() < 127 && a.Address == a.Address.Masked():
+			bad("is the Subnet-Router anycast address of its prefix", "RFC 4291 2.6.1")
 		}
 		seen[ip] = true
 	}

@@ -169,6 +169,9 @@ func (r *Root) fill() {
 			if a := &l.Addresses[j]; a.DAD == nil {
 				a.DAD = ptr(!a.Anycast)
 			}
+			if a := &l.Addresses[j]; a.PreferredLifetime == 0 {
+				a.PreferredLifetime = a.ValidLifetime
+			}
 		}
 	}
 	for i := range r.Capture {

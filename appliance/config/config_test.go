@@ -137,7 +137,7 @@ routing:
 		Metric uint32 `mapstructure:"metric"`
 	}
 	err = r.Sections["routing.routes"].Decode(&routes)
-	if want := `test:6: routing.routes[0].metric: want a number, got the text "ten"`; err == nil || err.Error() != want {
+	if want := `test:6: routing.routes[0].metric: want a whole number, got the text "ten"`; err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 	if r.Links[0].Sections["dad"].Present() || r.Links[0].Sections["dad"].Decode(&n) != nil {
@@ -203,4 +203,44 @@ func FuzzLoad(f *testing.F) {
 			t.Error("accepted a wrong version")
 		}
 	})
+}
+
+func TestNumbersKeepTheir64Bits(t *testing.T) {
+	if r := load(t, "version: 1\n", "LEVERET_SYSTEM_SEED=9007199254740993"); r.System.Seed != 9007199254740993 {
+		t.Errorf("seed %d", r.System.Seed)
+	}
+	if r := load(t, "version: 1\nsystem: {seed: 18446744073709551615}\n"); r.System.Seed != 1<<64-1 {
+		t.Errorf("seed %d", r.System.Seed)
+	}
+}
+
+// TestForeignVariablesAreLeftAlone: what Kubernetes sets for a service named leveret.
+func TestForeignVariablesAreLeftAlone(t *testing.T) {
+	load(t, "version: 1\n", "LEVERET_PORT=tcp://10.0.0.1:80", "LEVERET_SERVICE_HOST=10.0.0.1", "LEVERET_CONFIG=/x")
+}
+
+func TestPreferredLifetimeDefaultsToValid(t *testing.T) {
+	r := load(t, "version: 1\nlinks: [{name: a, kind: dummy, addresses: [{address: \"2001:db8::1/64\", valid_lifetime: 1h}]}]\n")
+	if a := r.Links[0].Addresses[0]; a.PreferredLifetime != time.Hour {
+		t.Errorf("%+v", a)
+	}
+}
+
+func TestDiffTellsServicesOfOneNameApart(t *testing.T) {
+	a := load(t, "version: 1\nservices: [{name: echo, proto: tcp, port: 7}, {name: echo, proto: udp, port: 7}]\n")
+	b := load(t, "version: 1\nservices: [{name: echo, proto: tcp, port: 8}, {name: echo, proto: udp, port: 7}]\n")
+	if got := Diff(a, b); len(got) != 1 || got[0].Path != "services[echo].port" {
+		t.Errorf("%v", got)
+	}
+}
+
+// TestReplacedListLeavesNoTraces: what an earlier file had at the same place is not blamed.
+func TestReplacedListLeavesNoTraces(t *testing.T) {
+	dir := t.TempDir()
+	os.MkdirAll(filepath.Join(dir, "conf.d"), 0o755)
+	os.WriteFile(filepath.Join(dir, "leveret.yaml"), []byte("version: 1\nlinks: [{name: a, kind: dummy, host: {}}]\n"), 0o644)
+	os.WriteFile(filepath.Join(dir, "conf.d", "a.yaml"), []byte("links: [{name: b, kind: dummy}]\n"), 0o644)
+	if _, err := Load(Options{File: filepath.Join(dir, "leveret.yaml")}); err != nil {
+		t.Error(err)
+	}
 }

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -154,8 +156,8 @@ func (d *decoder) leaf(raw any, v reflect.Value, at place) {
 				return nil
 			}
 			t, err := time.ParseDuration(s)
-			if err == nil && t < 0 {
-				err = fmt.Errorf("negative")
+			if err == nil && t <= 0 {
+				err = errNotPositive
 			}
 			*x = t
 			return err
@@ -172,6 +174,10 @@ func (d *decoder) leaf(raw any, v reflect.Value, at place) {
 	}
 }
 
+// errNotPositive: durations are how long something takes, and nothing takes no time.
+var errNotPositive = errors.New("not positive")
+
+// text decodes a scalar that is written as text.
 func (d *decoder) text(raw any, at place, want string, parse func(string) error) {
 	s, ok := raw.(string)
 	if !ok {
@@ -182,7 +188,10 @@ func (d *decoder) text(raw any, at place, want string, parse func(string) error)
 		d.fault(at, fmt.Sprintf("want %s, got %s", want, kindOf(raw)), "")
 		return
 	}
-	if err := parse(s); err != nil {
+	switch err := parse(s); {
+	case errors.Is(err, errNotPositive):
+		d.fault(at, s+" is not more than zero", "")
+	case err != nil:
 		d.fault(at, fmt.Sprintf("%q is not %s", s, want), "")
 	}
 }
@@ -193,8 +202,8 @@ func (d *decoder) plain(raw any, v reflect.Value, at place) {
 		d.fault(at, fmt.Sprintf("%q: write true or false", s), "")
 		return
 	}
-	if n, ok := raw.(int); ok && n < 0 && v.CanUint() {
-		d.fault(at, fmt.Sprintf("%d is negative", n), "")
+	if v.CanInt() || v.CanUint() {
+		d.number(raw, v, at)
 		return
 	}
 	dec, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{Result: v.Addr().Interface(), ErrorUnused: true})
@@ -205,8 +214,37 @@ func (d *decoder) plain(raw any, v reflect.Value, at place) {
 		d.fault(at, fmt.Sprintf("want %s, got %s", kindName(v.Type()), kindOf(raw)), "")
 		return
 	}
-	if n, ok := raw.(int); ok && v.CanUint() && v.Uint() != uint64(n) {
-		d.fault(at, fmt.Sprintf("%d is too large", n), "")
+}
+
+// number decodes a whole number without rounding or wrapping.
+func (d *decoder) number(raw any, v reflect.Value, at place) {
+	text := fmt.Sprint(raw)
+	switch raw.(type) {
+	case int, int64, uint64, json.Number:
+	default:
+		d.fault(at, "want a whole number, got "+kindOf(raw), "")
+		return
+	}
+	var err error
+	if v.CanInt() {
+		var n int64
+		if n, err = strconv.ParseInt(text, 10, v.Type().Bits()); err == nil {
+			v.SetInt(n)
+		}
+	} else {
+		var n uint64
+		if n, err = strconv.ParseUint(text, 10, v.Type().Bits()); err == nil {
+			v.SetUint(n)
+		}
+	}
+	switch {
+	case err == nil:
+	case strings.HasPrefix(text, "-"):
+		d.fault(at, text+" is negative", "")
+	case strings.ContainsAny(text, ".eE"):
+		d.fault(at, "want a whole number, got "+text, "")
+	default:
+		d.fault(at, text+" is too large", "")
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -44,10 +45,10 @@ func Find(named string) string {
 	if f := os.Getenv("LEVERET_CONFIG"); f != "" {
 		return f
 	}
-	if _, err := os.Stat(DefaultFile); err == nil {
-		return DefaultFile
+	if _, err := os.Stat(DefaultFile); errors.Is(err, fs.ErrNotExist) {
+		return ""
 	}
-	return ""
+	return DefaultFile // also one that cannot be read: reading says why
 }
 
 // Load reads, merges, decodes and checks a configuration. What is wrong with it comes as [Faults].
@@ -111,14 +112,14 @@ func (l *loader) text(name string, b []byte) {
 	var doc yaml.Node
 	dec := yaml.NewDecoder(bytes.NewReader(b))
 	if err := dec.Decode(&doc); err != nil {
-		if len(bytes.TrimSpace(b)) == 0 {
+		if errors.Is(err, io.EOF) { // nothing, or nothing but comments
 			l.faults = append(l.faults, Fault{File: name, Msg: "the file is empty"})
 			return
 		}
 		l.faults = append(l.faults, syntaxFault(name, b, err))
 		return
 	}
-	if dec.Decode(&yaml.Node{}) == nil {
+	if err := dec.Decode(&yaml.Node{}); !errors.Is(err, io.EOF) {
 		l.faults = append(l.faults, Fault{File: name, Msg: "more than one YAML document"})
 		return
 	}
@@ -157,11 +158,20 @@ func (l *loader) note(file string, n *yaml.Node, key, path string) {
 				bad(k, fmt.Sprintf("YAML reads %s: as a key: quote the address", k.Value))
 				continue
 			}
-			at := place{path, key}.child(strings.ToLower(k.Value))
+			if k.Value != strings.ToLower(k.Value) || strings.Contains(k.Value, "|") {
+				bad(k, fmt.Sprintf("unknown key %q: keys are lower case", k.Value))
+				continue
+			}
+			at := place{path, key}.child(k.Value)
 			l.note(file, v, at.key, at.path)
 			l.lines[at.key] = position{file, k.Line}
 		}
 	case yaml.SequenceNode:
+		for k := range l.lines { // the list replaces one of an earlier file
+			if strings.HasPrefix(k, key+"[") {
+				delete(l.lines, k)
+			}
+		}
 		for i, v := range n.Content {
 			at := place{path, key}.item(i, nil)
 			l.note(file, v, at.key, at.path)
@@ -198,15 +208,19 @@ func syntaxFault(file string, b []byte, err error) Fault {
 // and the lists as JSON.
 func (l *loader) env(env []string) {
 	byName := map[string]string{}
-	known := map[string]bool{"LEVERET_CONFIG": true}
+	// Only what begins like a key of ours is a misspelt one: a container platform sets others
+	// (LEVERET_PORT, LEVERET_SERVICE_HOST) for a service of that name.
+	sections := map[string]bool{}
 	for path := range leaves(reflect.TypeFor[Root](), "") {
+		section, _, _ := strings.Cut(path, "|")
+		sections[strings.ToUpper(section)] = true
 		byName["LEVERET_"+strings.ToUpper(strings.ReplaceAll(path, "|", "_"))] = path
 	}
 	for _, kv := range env {
 		name, value, _ := strings.Cut(kv, "=")
 		path, ok := byName[name]
 		if !ok {
-			if strings.HasPrefix(name, "LEVERET_") && !known[name] {
+			if section, _, _ := strings.Cut(strings.TrimPrefix(name, "LEVERET_"), "_"); strings.HasPrefix(name, "LEVERET_") && sections[section] {
 				l.faults = append(l.faults, Fault{Path: "$" + name, Msg: "no configuration key has this variable" + didYouMean(name, sortedKeys(byName))})
 			}
 			continue
@@ -225,11 +239,10 @@ func (l *loader) flags(flags map[string]string) {
 func (l *loader) override(name, path, value string) {
 	var v any = value
 	if typ := leaves(reflect.TypeFor[Root](), "")[path]; typ != nil && typ.Kind() != reflect.String {
-		if err := json.Unmarshal([]byte(value), &v); err != nil {
+		dec := json.NewDecoder(strings.NewReader(value))
+		dec.UseNumber() // 64 bits stay 64 bits
+		if err := dec.Decode(&v); err != nil || dec.More() {
 			v = value // durations and sizes; the decoder judges
-		}
-		if f, ok := v.(float64); ok && f == float64(int(f)) {
-			v = int(f)
 		}
 	}
 	l.v.Set(path, v)

@@ -39,8 +39,14 @@ func flatten(v any, at place, into map[string]string) {
 			flatten(e, at.child(k), into)
 		}
 	case []any:
+		names := map[string]bool{}
 		for i, e := range x {
-			flatten(e, at.item(i, e), into)
+			p := at.item(i, e)
+			if names[p.path] { // two items of one name: the second by its place
+				p = at.item(i, nil)
+			}
+			names[p.path] = true
+			flatten(e, p, into)
 		}
 	case string:
 		into[at.path] = strconv.Quote(x)
