@@ -145,11 +145,12 @@ func (h *Host) deliverError(p *packet.Packet, e *ICMPError, q *quote) bool {
 	case wire.TCP:
 		e.Dst = netip.AddrPortFrom(to, dport)
 		id, ep := h.findTCP(q.src, q.dst, sport, dport, zone)
-		kind, means := tcpKind(e)
-		if ep == nil || !means {
+		if ep == nil {
 			return false
 		}
-		return h.in.push(inbound{err: &transportError{ICMPError: *e, kind: kind}, id: id})
+		te := &transportError{ICMPError: *e}
+		te.kind, te.soft = tcpKind(e)
+		return h.in.push(inbound{err: te, id: id})
 	case wire.UDP:
 		e.Dst = netip.AddrPortFrom(to, dport)
 		s := h.udp.sender(&q.src, &q.dst, sport, dport, zone)
@@ -192,29 +193,33 @@ func (h *Host) findTCP(src, dst [16]byte, sport, dport uint16, zone int) (stack.
 	return stack.TransportEndpointID{}, nil
 }
 
-// tcpKind says what an error means to TCP: false for what it has no use for. Time Exceeded and
-// Parameter Problem are soft errors of an established connection, and a connection attempt
-// goes on (RFC 5461 2).
-func tcpKind(e *ICMPError) (stack.TransportErrorKind, bool) {
+// tcpKind says what an error is to TCP, and whether it is a soft one that must not end a connection
+// attempt.
+//
+// DEVIATION(RFC 9293 3.9.2.2): a Destination Unreachable ends a connection attempt, though its
+// codes 0 to 3 are soft errors: programs would rather hear "No route to host" than wait minutes
+// (RFC 5461 4.1, and what hosts do). It never ends an established connection.
+func tcpKind(e *ICMPError) (kind stack.TransportErrorKind, soft bool) {
 	switch e.Type {
 	case wire.TypePacketTooBig:
-		return stack.PacketTooBigTransportError, true
+		return stack.PacketTooBigTransportError, false
 	case wire.TypeDestinationUnreachable:
 		switch e.Code {
 		case wire.CodeNoRoute:
-			return stack.DestinationNetworkUnreachableTransportError, true
+			return stack.DestinationNetworkUnreachableTransportError, false
 		case wire.CodePortUnreachable:
-			return stack.DestinationPortUnreachableTransportError, true
+			return stack.DestinationPortUnreachableTransportError, false
 		}
-		return stack.DestinationHostUnreachableTransportError, true
+		return stack.DestinationHostUnreachableTransportError, false
 	}
-	return 0, false
+	return stack.DestinationHostUnreachableTransportError, true
 }
 
 // transportError is an ICMPv6 error as netstack's transports take it.
 type transportError struct {
 	ICMPError
 	kind stack.TransportErrorKind
+	soft bool
 }
 
 // Kind implements stack.TransportError, and so do the rest.
@@ -234,9 +239,17 @@ func (t *transportError) Info() uint32 {
 // tellTCP hands an error to the connection it is about, if that is still there. Never on a
 // goroutine that may be sending for netstack.
 func (h *Host) tellTCP(i *inbound) {
-	if ep := h.stack.FindTransportEndpoint(header.IPv6ProtocolNumber, header.TCPProtocolNumber, i.id, globalNIC); ep != nil {
-		i.err.tell(ep)
+	ep, ok := h.stack.FindTransportEndpoint(header.IPv6ProtocolNumber, header.TCPProtocolNumber, i.id, globalNIC).(*tcp.Endpoint)
+	if !ok {
+		return
 	}
+	if i.err.soft {
+		switch ep.EndpointState() {
+		case tcp.StateConnecting, tcp.StateSynSent, tcp.StateSynRecv:
+			return
+		}
+	}
+	i.err.tell(ep)
 }
 
 func (t *transportError) tell(ep stack.TransportEndpoint) {

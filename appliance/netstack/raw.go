@@ -20,6 +20,8 @@ type RawConn struct {
 	socket
 	// filter has a bit set for each ICMPv6 type to pass (RFC 3542 3.2).
 	filter [4]atomic.Uint64
+	// checksum is the offset of the checksum to fill in and verify, -1 for none.
+	checksum atomic.Int32
 }
 
 // rawTable holds the raw sockets. Workers read the snapshot, which is nil as long as there is none.
@@ -37,6 +39,10 @@ func (h *Host) ListenRaw(proto uint8, o SocketOptions) (*RawConn, error) {
 		return nil, opError("listen", "ip6", ErrInvalid) // not upper-layer protocols
 	}
 	c := &RawConn{}
+	c.checksum.Store(-1)
+	if proto == wire.ICMPv6 {
+		c.checksum.Store(2)
+	}
 	if err := c.init(h, proto, o); err != nil {
 		return nil, opError("listen", "ip6", err)
 	}
@@ -82,6 +88,10 @@ func (t *rawTable) deliver(h *Host, p *packet.Packet, b []byte) {
 			return
 		}
 		checked = true
+		if p.Proto != wire.ICMPv6 && c.checksum.Load() >= 0 && !checksumOK(p, b, p.Proto) {
+			h.count.checksum.Inc()
+			continue
+		}
 		h.count.rawIn.Inc()
 		c.receive(p, b, data, netip.AddrPortFrom(h.zoned(from, link), 0))
 	}
@@ -135,13 +145,24 @@ func (c *RawConn) ReadMsg(b []byte, info *Info) (n int, from netip.Addr, err err
 	return n, ap.Addr(), err
 }
 
-// WriteMsg sends b as the payload of an IPv6 packet. The checksum of an ICMPv6 message, at offset
-// 2, is filled in (RFC 3542 3.1). info may be nil.
+// SetChecksum lets the checksum at an offset of the payload be filled in and verified
+// (IPV6_CHECKSUM, RFC 3542 3.1); -1 is none. ICMPv6 always has its own, at offset 2, and refuses.
+func (c *RawConn) SetChecksum(offset int) error {
+	if c.proto == wire.ICMPv6 || offset < -1 || offset > maxPayload-2 || offset > 0 && offset&1 != 0 {
+		return ErrInvalid
+	}
+	c.checksum.Store(int32(offset))
+	return nil
+}
+
+// WriteMsg sends b as the payload of an IPv6 packet, with its checksum filled in if it has one.
+// info may be nil.
 func (c *RawConn) WriteMsg(b []byte, to netip.Addr, info *Info) (int, error) {
 	if err := c.rx.takeError(); err != nil {
 		return 0, err
 	}
-	if c.proto == wire.ICMPv6 && len(b) < wire.ICMPv6HeaderLen/2 {
+	at := int(c.checksum.Load())
+	if at >= 0 && len(b) < at+2 {
 		return 0, ErrInvalid
 	}
 	p, t, err := c.outgoing(to, len(b), info)
@@ -151,9 +172,9 @@ func (c *RawConn) WriteMsg(b []byte, to netip.Addr, info *Info) (int, error) {
 	pb := p.Bytes()
 	copy(t, b)
 	c.h.label(pb, nil, c.proto)
-	if c.proto == wire.ICMPv6 {
-		t[2], t[3] = 0, 0
-		binary.BigEndian.PutUint16(t[2:], wire.Checksum(src(pb), dst(pb), wire.ICMPv6, t))
+	if at >= 0 {
+		t[at], t[at+1] = 0, 0
+		binary.BigEndian.PutUint16(t[at:], wire.Checksum(src(pb), dst(pb), c.proto, t))
 	}
 	c.h.count.rawOut.Inc()
 	c.h.opts.Output(p)

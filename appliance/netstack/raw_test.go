@@ -60,6 +60,45 @@ func TestRawICMP(t *testing.T) {
 	if _, err := c.WriteMsg([]byte{1, 2, 3}, addrB, nil); !errors.Is(err, ErrInvalid) {
 		t.Errorf("no room for a checksum: %v", err)
 	}
+	if err := c.SetChecksum(2); !errors.Is(err, ErrInvalid) {
+		t.Errorf("IPV6_CHECKSUM on ICMPv6: %v", err)
+	}
+}
+
+func TestRawChecksum(t *testing.T) {
+	const ospf = 89
+	a, b := newPair(t, clock.NewReal())
+	tx, rx := listenRaw(t, a, ospf, SocketOptions{}), listenRaw(t, b, ospf, SocketOptions{})
+	for _, bad := range []int{-2, 1, 3, 65535} {
+		if err := tx.SetChecksum(bad); !errors.Is(err, ErrInvalid) {
+			t.Errorf("offset %d: %v", bad, err)
+		}
+	}
+	if err := rx.SetChecksum(12); err != nil {
+		t.Fatal(err)
+	}
+	msg := make([]byte, 16)
+	if _, err := tx.WriteMsg(msg, addrB, nil); err != nil { // without: dropped over there
+		t.Fatal(err)
+	}
+	if err := tx.SetChecksum(12); err != nil {
+		t.Fatal(err)
+	}
+	msg[0] = 1
+	if _, err := tx.WriteMsg(msg, addrB, nil); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 20)
+	n, _, err := rx.ReadMsg(buf, nil)
+	if err != nil || n != 16 || buf[0] != 1 || buf[12]|buf[13] == 0 {
+		t.Errorf("%x %v", buf[:n], err)
+	}
+	if s := b.Stats(); s.ChecksumErrors != 1 {
+		t.Errorf("%d checksum errors", s.ChecksumErrors)
+	}
+	if _, err := tx.WriteMsg(msg[:13], addrB, nil); !errors.Is(err, ErrInvalid) {
+		t.Errorf("no room for the checksum: %v", err)
+	}
 }
 
 func TestRawProtocol(t *testing.T) {

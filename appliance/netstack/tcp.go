@@ -12,7 +12,6 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/waiter"
 
-	"leveret/appliance/module"
 	"leveret/appliance/wire"
 )
 
@@ -43,6 +42,7 @@ func (c *TCPConn) Abort() {
 // TCPListener waits for connections, a net.Listener.
 type TCPListener struct {
 	h    *Host
+	opts SocketOptions
 	ep   tcpip.Endpoint
 	wq   *waiter.Queue
 	addr net.Addr
@@ -136,7 +136,7 @@ func (h *Host) listenTCP(o *SocketOptions) (*TCPListener, error) {
 		ep.Close()
 		return nil, tcpError(terr)
 	}
-	l := &TCPListener{h: h, ep: ep, wq: wq}
+	l := &TCPListener{h: h, opts: *o, ep: ep, wq: wq}
 	if !a.IsValid() {
 		a = netip.IPv6Unspecified()
 	}
@@ -154,6 +154,10 @@ func (l *TCPListener) Accept() (net.Conn, error) {
 		ep, wq, terr := l.ep.Accept(&peer)
 		switch terr.(type) {
 		case nil:
+			if err := setTCPOptions(ep, &l.opts); err != nil { // they are not inherited
+				ep.Close()
+				return nil, opError("accept", "tcp", err)
+			}
 			return l.h.conn(ep, wq), nil
 		case *tcpip.ErrWouldBlock:
 			<-ready
@@ -188,32 +192,13 @@ func (h *Host) conn(ep tcpip.Endpoint, wq *waiter.Queue) *TCPConn {
 	// Packet Too Big would once the first long segment has been lost.
 	to, link := fromStack(remote.Addr)
 	from, _ := fromStack(local.Addr)
-	mtu := h.linkMTU(to, from, link, ep.SocketOptions().GetMark())
-	if m := h.pathMTU(to); m != 0 {
-		mtu = min(mtu, m)
-	}
+	mtu := h.pathMTU(to, from, link, ep.SocketOptions().GetMark())
 	if te, ok := ep.(stack.TransportEndpoint); ok && mtu < h.mtu(link) {
 		(&transportError{kind: stack.PacketTooBigTransportError, ICMPError: ICMPError{
 			Type: wire.TypePacketTooBig, Arg: uint32(max(mtu, wire.MinMTU)),
 		}}).tell(te)
 	}
 	return c
-}
-
-// linkMTU returns the MTU of the first link on the way to an address.
-func (h *Host) linkMTU(to, from netip.Addr, link int, mark uint32) int {
-	if link != 0 || h.opts.Router == nil {
-		return h.mtu(link)
-	}
-	res := h.opts.Router.Route(module.RouteQuery{Dst: to, Src: from, Mark: mark, Proto: wire.TCP})
-	if res.Route == nil {
-		return h.mtu(0)
-	}
-	mtu := h.mtu(res.Out)
-	if m := res.Route.MTU; m != 0 {
-		mtu = max(min(mtu, m), wire.MinMTU)
-	}
-	return mtu
 }
 
 func (h *Host) tcpAddr(a tcpip.FullAddress) net.Addr {

@@ -265,6 +265,72 @@ func TestDialTCPErrors(t *testing.T) {
 	}
 }
 
+// Soft errors let a connection live and a connection attempt go on.
+func TestSoftErrorsDoNotEndTCP(t *testing.T) {
+	a, b := newPair(t, clock.NewReal())
+	l, err := b.ListenTCP(SocketOptions{Local: at(netip.Addr{}, 80)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var once bool
+	a.wire.drop = func(p *packet.Packet) bool { // the first SYN meets a routing loop
+		if once {
+			return false
+		}
+		once = true
+		a.Deliver(icmpError(p.Bytes(), router, module.ICMPError{Type: wire.TypeTimeExceeded}, 1))
+		return false
+	}
+	c, err := a.DialTCP(testContext(t), at(addrB, 80), SocketOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Abort()
+	sc, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := sc.(*TCPConn)
+	defer server.Abort()
+	a.setKeep()
+	transfer(t, c, server, 1000)
+	sent := a.kept()[0].Bytes()
+	for _, e := range []module.ICMPError{{Type: 1}, {Type: 1, Code: 1}, {Type: 1, Code: 3}, {Type: 1, Code: 4}, {Type: 3}, {Type: 4, Code: 1}} {
+		a.Deliver(icmpError(sent, router, e, 1))
+	}
+	transfer(t, c, server, 100<<10)
+	if n := a.Stats().ErrorsIn; n != 7 {
+		t.Errorf("%d errors reached TCP", n)
+	}
+}
+
+func TestAcceptedConnectionsHaveTheListenersOptions(t *testing.T) {
+	a, b := newPair(t, clock.NewReal())
+	l, err := b.ListenTCP(SocketOptions{Local: at(addrB, 80), Mark: 5, HopLimit: 11, TrafficClass: 0x20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c, err := a.DialTCP(testContext(t), at(addrB, 80), SocketOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Abort()
+	sc, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := sc.(*TCPConn)
+	defer server.Abort()
+	b.setKeep()
+	transfer(t, server, c, 1000)
+	p := b.kept()[0]
+	if p.Mark != 5 || p.Bytes()[7] != 11 || trafficClass(p.Bytes()) != 0x20 {
+		t.Errorf("mark %d hop limit %d class %#x", p.Mark, p.Bytes()[7], trafficClass(p.Bytes()))
+	}
+}
+
 func TestTCPLinkLocalOnTwoLinks(t *testing.T) {
 	a, b := newPair(t, clock.NewReal())
 	a.setKeep()

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
-	"sync"
 	"time"
 
 	"leveret/appliance/module"
@@ -12,12 +11,7 @@ import (
 	"leveret/appliance/wire"
 )
 
-const (
-	udpHeaderLen = 8
-	// Ephemeral ports are the dynamic ones (RFC 6335 6), picked at random (RFC 6056 3.3.1).
-	ephemeralFirst = 49152
-	ephemeralCount = 65536 - ephemeralFirst
-)
+const udpHeaderLen = 8
 
 // UDPConn is a UDP socket. Its methods may be called by any goroutine. It is a net.PacketConn, and
 // if made by DialUDP also a net.Conn; ReadMsg and WriteMsg say more (RFC 3542).
@@ -34,120 +28,6 @@ var (
 	_ net.PacketConn = (*UDPConn)(nil)
 	_ net.Conn       = (*UDPConn)(nil)
 )
-
-// udpTable finds sockets by local port.
-type udpTable struct {
-	h      *Host
-	mu     sync.RWMutex
-	ports  map[uint16][]*UDPConn
-	closed bool
-}
-
-func (t *udpTable) init(h *Host) { t.h, t.ports = h, map[uint16][]*UDPConn{} }
-
-// bind gives c its port and adds it to the table.
-func (t *udpTable) bind(c *UDPConn) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.closed {
-		return net.ErrClosed
-	}
-	c.port = c.opts.Local.Port()
-	if c.port != 0 {
-		if t.conflict(c) {
-			return ErrAddrInUse
-		}
-		t.ports[c.port] = append(t.ports[c.port], c)
-		return nil
-	}
-	start := t.h.random(ephemeralCount)
-	for i := range ephemeralCount {
-		c.port = uint16(ephemeralFirst + (start+i)%ephemeralCount)
-		if len(t.ports[c.port]) == 0 {
-			t.ports[c.port] = append(t.ports[c.port], c)
-			return nil
-		}
-	}
-	return ErrAddrInUse
-}
-
-// conflict reports whether another socket has what c asks for.
-func (t *udpTable) conflict(c *UDPConn) bool {
-	for _, o := range t.ports[c.port] {
-		addr := !c.local.IsValid() || !o.local.IsValid() || c.local == o.local
-		link := c.link == 0 || o.link == 0 || c.link == o.link
-		if addr && link && !(c.opts.Reuse && o.opts.Reuse) {
-			return true
-		}
-	}
-	return false
-}
-
-func (t *udpTable) remove(c *UDPConn) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	list := t.ports[c.port]
-	next := make([]*UDPConn, 0, len(list)) // readers may hold the old slice
-	for _, o := range list {
-		if o != c {
-			next = append(next, o)
-		}
-	}
-	if len(next) == 0 {
-		delete(t.ports, c.port)
-		return
-	}
-	t.ports[c.port] = next
-}
-
-func (t *udpTable) at(port uint16) []*UDPConn {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	return t.ports[port]
-}
-
-// sender returns the socket that sent from src to dst, for an error about that. zone is the link
-// of link-local addresses, 0 for any.
-func (t *udpTable) sender(src, dst *[16]byte, sport, dport uint16, zone int) *UDPConn {
-	from, to := netip.AddrFrom16(*src), netip.AddrFrom16(*dst)
-	var best *UDPConn
-	most := -1
-	for _, c := range t.at(sport) {
-		score := 0
-		if c.local.IsValid() && !c.local.IsMulticast() {
-			if c.local != from {
-				continue
-			}
-			score += 2
-		}
-		if c.remote.IsValid() {
-			if c.remote != to || c.remotePort != dport {
-				continue
-			}
-			score += 4
-		}
-		if zone != 0 && c.link != 0 && c.link != zone {
-			continue
-		}
-		if score > most {
-			best, most = c, score
-		}
-	}
-	return best
-}
-
-func (t *udpTable) close() {
-	t.mu.Lock()
-	t.closed = true
-	var all []*UDPConn
-	for _, list := range t.ports {
-		all = append(all, list...)
-	}
-	t.mu.Unlock()
-	for _, c := range all {
-		c.Close()
-	}
-}
 
 // deliverUDP hands a datagram to the sockets that want it. Called by workers.
 func (h *Host) deliverUDP(p *packet.Packet, b []byte) bool {
@@ -344,12 +224,13 @@ func (c *UDPConn) LocalAddrPort() netip.AddrPort {
 	return netip.AddrPortFrom(c.h.zoned(a, c.link), c.port)
 }
 
-// PathMTU returns the known path MTU to where the socket was dialed to (IPV6_PATHMTU), 0 for none.
+// PathMTU returns the path MTU to where the socket was dialed to: the learned one, or the first
+// link's (IPV6_PATHMTU, RFC 3542 11.4); 0 if the socket was not dialed.
 func (c *UDPConn) PathMTU() int {
 	if !c.to.IsValid() {
 		return 0
 	}
-	return c.h.pathMTU(c.to)
+	return c.h.pathMTU(c.to, c.local, c.link, c.opts.Mark)
 }
 
 // The rest makes it a net.PacketConn and a net.Conn.

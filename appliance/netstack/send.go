@@ -1,0 +1,134 @@
+package netstack
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"leveret/appliance/packet"
+	"leveret/appliance/wire"
+)
+
+const (
+	defaultHopLimit = 64
+	// A multicast datagram stays on its link unless its sender says otherwise (RFC 3493 5.2).
+	defaultMulticastHopLimit = 1
+	// maxPayload is the longest payload of an IPv6 packet: jumbograms are not sent.
+	maxPayload = 65535
+)
+
+// MTUError is ErrMessageTooLong with the path MTU that a packet did not fit.
+type MTUError struct{ MTU int }
+
+func (e *MTUError) Error() string { return ErrMessageTooLong.Error() }
+
+// Unwrap returns ErrMessageTooLong.
+func (e *MTUError) Unwrap() error { return ErrMessageTooLong }
+
+// params are what one packet is sent with: the socket's options, and over them the caller's.
+type params struct {
+	from       netip.Addr
+	link       int
+	mark       uint32
+	noFrag     bool
+	hop, class int
+	ext        []ExtHeader
+	extLen     int
+}
+
+// params returns what a message to an address is sent with. Of info only what is set counts.
+func (s *socket) params(to netip.Addr, info *Info) (params, error) {
+	o := &s.opts
+	a := params{from: s.local, link: s.link, mark: o.Mark, noFrag: o.DontFragment, hop: o.HopLimit, class: o.TrafficClass}
+	if a.from.IsMulticast() { // bound to a group: that says what to receive
+		a.from = netip.Addr{}
+	}
+	if to.IsMulticast() {
+		a.hop = o.MulticastHopLimit
+	}
+	if info != nil {
+		if info.Local.IsValid() && !info.Local.IsUnspecified() { // RFC 3542 6.2: it goes before the bound one
+			if info.Local.IsMulticast() {
+				return a, ErrInvalid
+			}
+			a.from = info.Local.WithZone("")
+		}
+		if info.Link != 0 {
+			if a.link != 0 && a.link != info.Link {
+				return a, ErrInvalid
+			}
+			a.link = info.Link
+		}
+		if info.HopLimit != 0 {
+			a.hop = info.HopLimit
+		}
+		if info.TrafficClass != 0 {
+			a.class = info.TrafficClass
+		}
+		if info.Mark != 0 {
+			a.mark = info.Mark
+		}
+		a.noFrag = a.noFrag || info.DontFragment
+		a.ext = info.ExtHeaders
+	}
+	switch {
+	case a.hop == 0 && to.IsMulticast():
+		a.hop = defaultMulticastHopLimit
+	case a.hop == 0:
+		a.hop = defaultHopLimit
+	}
+	if a.hop < 0 || a.hop > 255 || a.class < 0 || a.class > 255 {
+		return a, ErrInvalid
+	}
+	var err error
+	a.extLen, err = checkExtHeaders(a.ext)
+	return a, err
+}
+
+// outgoing makes the packet for a message of size octets, transport header included, and returns
+// where that goes, all but the message filled in.
+//
+// DEVIATION(RFC 3542 11.1): datagrams to a group are fragmented to the link's MTU, not to 1280
+// octets: a path MTU is kept for groups as for any destination, and so learned.
+func (s *socket) outgoing(to netip.Addr, size int, info *Info) (p *packet.Packet, transport []byte, err error) {
+	a, err := s.params(to, info)
+	if err != nil {
+		return nil, nil, err
+	}
+	if a.extLen+size > maxPayload {
+		return nil, nil, &MTUError{MTU: wire.IPv6HeaderLen + maxPayload}
+	}
+	from, link, err := s.h.findRoute(to, a.from, a.link, a.mark)
+	if err != nil {
+		return nil, nil, err
+	}
+	whole := wire.IPv6HeaderLen + a.extLen + size
+	if a.noFrag {
+		if mtu := s.h.pathMTU(to, from, link, a.mark); whole > mtu {
+			return nil, nil, &MTUError{MTU: mtu}
+		}
+	}
+	p = s.h.opts.NewPacket(whole)
+	b := p.Extend(whole)
+	wire.PutIPv6(b, wire.IPv6Fields{
+		TrafficClass: uint8(a.class), PayloadLength: uint16(a.extLen + size), NextHeader: s.proto, HopLimit: uint8(a.hop),
+		Src: from, Dst: to.WithZone(""),
+	})
+	field, at := wire.NextHeaderOffset, wire.IPv6HeaderLen
+	for _, h := range a.ext {
+		b[field] = h.Proto
+		copy(b[at:], h.Data)
+		b[at] = s.proto
+		field, at = at, at+len(h.Data)
+	}
+	p.Out, p.Mark, p.NoFrag = link, a.mark, a.noFrag
+	return p, b[at:], nil
+}
+
+// label sets the flow label of a packet from its transport header.
+func (h *Host) label(b, transport []byte, proto uint8) {
+	var ports uint32
+	if proto == wire.UDP {
+		ports = binary.BigEndian.Uint32(transport)
+	}
+	putFlowLabel(b, h.flowLabel(src(b), dst(b), proto, ports))
+}
