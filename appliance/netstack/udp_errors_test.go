@@ -13,6 +13,7 @@ import (
 
 func TestUDPDontFragmentKnowsThePathMTU(t *testing.T) {
 	a, _ := newPair(t, clock.NewReal())
+	a.wire.drop = func(*packet.Packet) bool { return true }
 	a.pmtu.Store(1400)
 	c := dialUDP(t, a, at(addrB, 9), SocketOptions{DontFragment: true})
 	if c.PathMTU() != 1400 {
@@ -33,6 +34,7 @@ func TestUDPDontFragmentKnowsThePathMTU(t *testing.T) {
 
 func TestUDPDontFragmentKnowsTheLink(t *testing.T) {
 	a, _ := newPair(t, clock.NewReal())
+	a.wire.drop = func(*packet.Packet) bool { return true }
 	c := dialUDP(t, a, at(addrB, 9), SocketOptions{})
 	if c.PathMTU() != 1500 {
 		t.Errorf("path MTU %d without a learned one, want the link's (RFC 3542 11.4)", c.PathMTU())
