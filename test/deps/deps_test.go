@@ -78,7 +78,9 @@ func files(t *testing.T) []file {
 	return out
 }
 
-func below(dir, folder string) bool { return folder == "" || dir == folder || strings.HasPrefix(dir, folder+"/") }
+func below(dir, folder string) bool {
+	return folder == "" || dir == folder || strings.HasPrefix(dir, folder+"/")
+}
 
 func TestImports(t *testing.T) {
 	for _, f := range files(t) {

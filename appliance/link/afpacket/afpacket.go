@@ -213,6 +213,7 @@ type rx struct {
 	msgs [batch]mmsghdr
 	iovs [batch]unix.Iovec
 	ctl  [batch][ctlLen]byte // PACKET_AUXDATA, when there is no virtio-net header
+	mtu  int                 // the device's at the last read, likewise
 }
 
 // auxdata is struct tpacket_auxdata.
@@ -253,6 +254,9 @@ func (r *rx) Rx(ps []*packet.Packet) (int, error) {
 			r.msgs[i].hdr.Control, r.msgs[i].hdr.Controllen = &r.ctl[i][0], uint64(ctlLen)
 		}
 	}
+	if head == 0 {
+		r.mtu = r.port.State().MTU
+	}
 	got, _, e := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(r.fd), uintptr(unsafe.Pointer(&r.msgs[0])), uintptr(want), unix.MSG_DONTWAIT, 0, 0)
 	if e != 0 { // EAGAIN; or ENETDOWN once when the device goes down
 		return 0, nil
@@ -288,7 +292,7 @@ func (r *rx) checksum(i int, p *packet.Packet) {
 	a := (*auxdata)(unsafe.Pointer(&r.ctl[i][unsafe.Sizeof(*h)]))
 	switch {
 	case a.status&unix.TP_STATUS_CSUMNOTREADY != 0:
-		partial(p)
+		partial(p, r.mtu)
 	case a.status&unix.TP_STATUS_CSUM_VALID != 0:
 		p.GSO.Csum = packet.CsumVerified
 	}

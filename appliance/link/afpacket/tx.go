@@ -10,8 +10,9 @@ import (
 	"leveret/appliance/wire"
 )
 
-// partial marks a frame whose transport checksum holds the pseudo-header's sum only.
-func partial(p *packet.Packet) {
+// partial marks a frame whose transport checksum holds the pseudo-header's sum only, from a device
+// of that MTU.
+func partial(p *packet.Packet, mtu int) {
 	b := p.Bytes()[14:]
 	if len(b) < wire.IPv6HeaderLen {
 		return
@@ -29,8 +30,15 @@ func partial(p *packet.Packet) {
 	default:
 		return
 	}
-	if c.Off+offset+2 <= len(b) {
-		p.GSO.Csum, p.GSO.CsumStart, p.GSO.CsumOffset = packet.CsumPartial, c.Off, offset
+	if c.Off+offset+2 > len(b) {
+		return
+	}
+	p.GSO.Csum, p.GSO.CsumStart, p.GSO.CsumOffset = packet.CsumPartial, c.Off, offset
+	if len(b) > mtu && c.Proto == wire.TCP && c.Off+20 <= len(b) {
+		// A superpacket, whose segment size only the virtio-net header would tell: segments of the
+		// minimum MTU are right on every path.
+		hdr := c.Off + int(b[c.Off+12]>>4)*4
+		p.GSO.Type, p.GSO.HdrLen, p.GSO.Size = packet.GSOTCP6, hdr, wire.MinMTU-hdr
 	}
 }
 
