@@ -25,6 +25,9 @@ import (
 func (a *Appliance) RegisterAPI(s *control.Server) {
 	for _, h := range a.handlers {
 		s.Handle(h.method, h.path, func(ctx context.Context, req module.Request) (any, error) {
+			if !a.up.Load() {
+				return nil, errNotUp
+			}
 			var v any
 			err := h.loop.on(ctx, func(now clock.Instant) (err error) {
 				v, err = h.f(now, req)
@@ -50,6 +53,9 @@ func (a *Appliance) RegisterAPI(s *control.Server) {
 	s.Stream("POST", "/v1/ping", "application/jsonl", a.ping)
 	s.Stream("POST", "/v1/traceroute", "application/jsonl", a.traceroute)
 }
+
+// errNotUp answers commands before the start and after the stop.
+var errNotUp = module.Refuse("the appliance is starting or stopping")
 
 func noDevice(name string) error {
 	return module.Refuse(fmt.Sprintf("Cannot find device %q", name))
@@ -91,6 +97,9 @@ func (a *Appliance) setLink(_ context.Context, req module.Request) (any, error) 
 	}
 	a.applyMu.Lock()
 	defer a.applyMu.Unlock()
+	if !a.up.Load() {
+		return nil, errNotUp
+	}
 	s := a.links[r.Dev]
 	if s == nil {
 		return nil, noDevice(r.Dev)
@@ -113,6 +122,9 @@ func (a *Appliance) setLink(_ context.Context, req module.Request) (any, error) 
 
 // Waiting names what is still waited for before the appliance is ready. Any goroutine.
 func (a *Appliance) Waiting(ctx context.Context) ([]string, error) {
+	if !a.up.Load() {
+		return []string{"the appliance: starting or stopping"}, nil
+	}
 	waiting := []string{}
 	for _, l := range a.linkSnap.Load().All() {
 		switch {
@@ -203,6 +215,9 @@ func (a *Appliance) postReset(_ context.Context, req module.Request) (any, error
 	var r api.ResetRequest
 	if err := req.Decode(&r); err != nil {
 		return nil, err
+	}
+	if !a.up.Load() {
+		return nil, errNotUp
 	}
 	if r.Async {
 		go func() {
@@ -297,6 +312,9 @@ func (a *Appliance) postApply(_ context.Context, req module.Request) (any, error
 	root, source, err := a.loadRequest(req)
 	if err != nil {
 		return nil, err
+	}
+	if !a.up.Load() {
+		return nil, errNotUp
 	}
 	changes := a.diff(root)
 	if err := a.Apply(root, source); err != nil {

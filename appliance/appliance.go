@@ -93,7 +93,8 @@ type Appliance struct {
 	// publishMu orders what the host stack hears of links and addresses.
 	publishMu sync.Mutex
 
-	ready atomic.Bool
+	// up: started and not yet stopping; before and after, modules take no commands.
+	up atomic.Bool
 }
 
 // handler is one command of a module.
@@ -217,6 +218,7 @@ func (a *Appliance) Start() (stop func(), err error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	stop = func() {
+		a.up.Store(false)
 		a.applyMu.Lock()
 		defer a.applyMu.Unlock()
 		a.stopCaptures()
@@ -234,6 +236,7 @@ func (a *Appliance) Start() (stop func(), err error) {
 		stop()
 		return nil, err
 	}
+	a.up.Store(true)
 	if !a.opts.Manual {
 		running.Add(1)
 		go func() { defer running.Done(); a.housekeeping(ctx) }()
@@ -334,6 +337,5 @@ func (a *Appliance) Reset(ctx context.Context) error {
 			errs = append(errs, l.call(ctx, r.Reset))
 		}
 	}
-	a.ready.Store(false)
 	return errors.Join(errs...)
 }

@@ -24,7 +24,7 @@ func (w *Worker) sendError(p *packet.Packet, e module.ICMPError) {
 		w.count.drops[packet.ErrorNotAllowed].add(1)
 		return
 	}
-	if !w.path.limiter.allow(w.now) {
+	if p.In != 0 && !w.path.limiter.allow(w.now) { // what this node tells itself burdens no link
 		w.count.drops[packet.ErrorRateLimited].add(1)
 		return
 	}

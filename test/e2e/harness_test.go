@@ -5,6 +5,7 @@ package e2e
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -346,4 +347,13 @@ func iperf(t *testing.T, from, to, dst, opts string) float64 {
 		t.Fatalf("iperf3 %s: %v %v %s\n%s", opts, err, jerr, r.Error, out)
 	}
 	return max(r.End.SumReceived.BitsPerSecond, r.End.Sum.BitsPerSecond) / 1e6
+}
+
+// exitCode returns a command's exit code.
+func exitCode(err error) int {
+	var e *exec.ExitError
+	if errors.As(err, &e) {
+		return e.ExitCode()
+	}
+	return -1
 }

@@ -1,0 +1,125 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// hostState is what must be the same before and after. Counters and what comes and goes by itself
+// (the kernel's own link-local addresses of devices) are left out.
+func (p *topology) hostState(t *testing.T, spaces ...string) string {
+	t.Helper()
+	var b strings.Builder
+	for _, n := range spaces {
+		b.WriteString(in(t, n, "ip -o -d link | sed 's/^[0-9]*: //; s/numtxqueues.*//'") + in(t, n, "ip -6 -br addr show scope global") + in(t, n, "ip -6 rule"))
+	}
+	return b.String()
+}
+
+// TestKillAndRestart: kill -9 in mid-traffic and start again: forwards within 3 s, and the host is the
+// same as before the first start.
+func TestKillAndRestart(t *testing.T) {
+	need(t, "iperf3")
+	p := between(t, side{kind: "af_packet", offload: true}, side{kind: "af_packet", offload: true}, "")
+	running := p.hostState(t, p.a, p.b)
+	ping(t, p.a, addrB, 2, "")
+	traffic := strings.TrimSpace(sh(t, fmt.Sprintf("ip netns exec %s ping -6 -f -W 1 %s >/dev/null 2>&1 & echo $!", p.a, addrB)))
+	time.Sleep(300 * time.Millisecond) // traffic
+	p.kill()
+	sh(t, "kill "+traffic)
+	if now := p.hostState(t, p.a, p.b); now != running {
+		t.Errorf("the hosts have changed\nbefore\n%s\nafter\n%s", running, now)
+	}
+	for _, where := range strings.Fields(sh(t, "grep -o 'netns: [^,]*' "+p.file()+" | cut -d' ' -f2")) {
+		if out := in(t, where, "ip -d link"); strings.Contains(out, "promiscuity 1") {
+			t.Errorf("the device is still promiscuous:\n%s", out)
+		}
+	}
+	begin := time.Now()
+	p.launch()
+	ping(t, p.a, addrB, 1, "")
+	if d := time.Since(begin); d > 3*time.Second {
+		t.Errorf("forwards again after %s", d)
+	}
+}
+
+// TestApplyDuringTraffic: a changed MTU and an added route while TCP runs: the connection lives.
+func TestApplyDuringTraffic(t *testing.T) {
+	need(t, "iperf3")
+	p := between(t, side{kind: "tap", offload: true}, side{kind: "tap", offload: true}, "")
+	done := make(chan float64)
+	go func() { done <- iperf(t, p.a, p.b, addrB, "-t "+seconds(3, 10)) }()
+	time.Sleep(time.Second)
+	text := sh(t, "cat "+p.file())
+	text = strings.Replace(text, "mtu: 1500", "mtu: 1400", 1) + "routing: {routes: [{to: \"2001:db8:7::/48\", via: \"" + addrB + "\", dev: right}]}\n"
+	if err := os.WriteFile(p.file(), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out := p.must("config", "diff"); !strings.Contains(out, "mtu") {
+		t.Errorf("diff:\n%s", out)
+	}
+	p.must("config", "apply")
+	if out := p.must("route", "show", "2001:db8:7::/48"); !strings.Contains(out, "via "+addrB) {
+		t.Errorf("route: %s", out)
+	}
+	if out := p.must("link", "show", "dev", "left"); !strings.Contains(out, "mtu6 1400") {
+		t.Errorf("link: %s", out)
+	}
+	if mbit := <-done; mbit < 100 {
+		t.Errorf("TCP: %.0f Mbit/s", mbit)
+	}
+}
+
+// TestFaultyConfigurationsChangeNothing: each is refused with path and reason, by check and by apply,
+// and the running state is untouched.
+func TestFaultyConfigurationsChangeNothing(t *testing.T) {
+	need(t)
+	p := between(t, side{kind: "tap", offload: true}, side{kind: "tun", offload: true}, "")
+	files, _ := filepath.Glob("../../appliance/config/testdata/faulty/*.yaml")
+	if len(files) < 20 {
+		t.Fatalf("%d faulty configurations", len(files))
+	}
+	state := func() string { return p.must("-j", "addr") + p.must("-j", "route") + p.must("config", "show") }
+	before := state()
+	for _, f := range files {
+		for _, verb := range []string{"check", "apply"} {
+			out, err := p.cli("config", verb, "-c", f)
+			if err == nil || exitCode(err) != 65 || !strings.Contains(out, filepath.Base(f)) && !strings.Contains(out, "version") {
+				t.Errorf("config %s %s: %v\n%s", verb, filepath.Base(f), err, out)
+			}
+		}
+	}
+	// One that only the host can refuse: everything is prepared before anything is committed.
+	impossible := strings.Replace(sh(t, "cat "+p.file()), "links:\n", "links:\n  - {name: third, kind: af_packet, host_device: nosuch0}\n", 1)
+	impossible = strings.Replace(impossible, "mtu: 1500", "mtu: 1300", 1)
+	file := p.dir + "/impossible.yaml"
+	if err := os.WriteFile(file, []byte(impossible), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := p.cli("config", "apply", "-c", file); err == nil || !strings.Contains(out, "links[third]") || !strings.Contains(out, "no device nosuch0") {
+		t.Errorf("impossible: %v\n%s", err, out)
+	}
+	if after := state(); after != before {
+		t.Errorf("the running state has changed\n%s\n%s", before, after)
+	}
+	ping(t, p.a, addrB, 2, "")
+}
+
+// TestReset: caches and tables are emptied, addresses go through DAD, and it works again.
+func TestReset(t *testing.T) {
+	need(t)
+	p := between(t, side{kind: "tap", offload: true}, side{kind: "tap", offload: true}, "")
+	ping(t, p.a, addrB, 2, "")
+	p.must("route", "add", "2001:db8:9::/48", "dev", "left")
+	p.must("addr", "add", "2001:db8:9::1/64", "dev", "left")
+	p.must("reset")
+	if out := p.must("route") + p.must("addr"); strings.Contains(out, "2001:db8:9:") {
+		t.Errorf("after the reset:\n%s", out)
+	}
+	eventually(t, "ready again", 10*time.Second, func() bool { _, err := p.cli("health"); return err == nil })
+	ping(t, p.a, addrB, 2, "")
+}
