@@ -1,0 +1,227 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// scapy runs a Python script with scapy in a namespace. The script finds SRC, DST, ROUTER, MAC (of the
+// router) and DEV set.
+func scapy(t *testing.T, p *topology, script string) string {
+	t.Helper()
+	mac := between2(p.must("-j", "link", "show", "dev", "left"), `"address":"`, `"`)
+	file := p.dir + "/script.py"
+	text := fmt.Sprintf("from scapy.all import *\nconf.verb=0\nSRC,DST,ROUTER,MAC,DEV=%q,%q,%q,%q,%q\ndef tx(p): sendp(Ether(dst=MAC)/p, iface=DEV)\n%s", addrA, addrB, routerA, mac, p.devA, script)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := try(fmt.Sprintf("ip netns exec %s /usr/bin/python3 %s", p.a, file))
+	if err != nil {
+		t.Fatalf("scapy: %v\n%s", err, out)
+	}
+	return out
+}
+
+// provoke makes the appliance send every kind of message of docs/rfc-coverage.md and answer packets
+// that a router must survive.
+const provoke = `
+def opt(t, n=4): return HBHOptUnknown(otype=t, optdata=b'\0'*n)
+ip = IPv6(src=SRC, dst=DST)
+us = IPv6(src=SRC, dst=ROUTER)
+tx(IPv6(src=SRC, dst="2001:db8:f::1")/UDP(sport=40000, dport=9))                      # no route
+tx(IPv6(src=SRC, dst="2001:db8:bad::1")/UDP(sport=40000, dport=9))                    # unreachable
+tx(IPv6(src=SRC, dst="2001:db8:bad:1::1")/UDP(sport=40000, dport=9))                  # prohibit
+tx(IPv6(src=SRC, dst="2001:db8:2::dead")/UDP(sport=40000, dport=9))                   # nobody there
+tx(IPv6(src="fe80::1234", dst=DST)/UDP(sport=40000, dport=9))                         # beyond scope
+tx(us/UDP(dport=99))                                                     # no port
+tx(IPv6(src=SRC, dst=DST, hlim=1)/UDP(sport=40000, dport=9))                          # hop limit
+tx(IPv6(src=SRC, dst=DST)/UDP(sport=40000, dport=9)/(b'x'*1440))                      # too big for the other side
+tx(us/IPv6ExtHdrRouting(type=0, segleft=1, addresses=[DST]))             # erroneous field
+tx(IPv6(src=SRC, dst=ROUTER, nh=200)/Raw(b'12345678'))                   # unknown next header
+tx(us/IPv6ExtHdrDestOpt(options=[opt(0x9e)])/UDP(sport=40000, dport=9))               # unknown option
+tx(us/IPv6ExtHdrFragment(nh=60, m=1, id=7)/Raw(b'\x11\x01\x01\x04\0\0\0\0'))   # incomplete first fragment
+tx(us/ICMPv6EchoRequest(data=b'x'*1400))
+for i in range(2): tx(us/IPv6ExtHdrFragment(nh=17, m=1, offset=i, id=9+i)/Raw(b'\0'*16))  # never completed
+# a transit packet with more than 1280 octets of extension headers
+big = ip
+for i in range(6): big = big/IPv6ExtHdrDestOpt(options=[PadN(optdata=b'\0'*236)])
+tx(big/UDP(sport=40000, dport=9))
+# Packet Too Big with MTU 40, and one that quotes nothing
+tx(us/ICMPv6PacketTooBig(mtu=40)/IPv6(src=ROUTER, dst=SRC)/UDP())
+tx(us/ICMPv6PacketTooBig(mtu=1300))
+# overlapping fragments
+f = [us/IPv6ExtHdrFragment(nh=17, m=1, offset=0, id=77)/Raw(b'A'*64), us/IPv6ExtHdrFragment(nh=17, m=1, offset=4, id=77)/Raw(b'B'*64), us/IPv6ExtHdrFragment(nh=17, m=0, offset=8, id=77)/Raw(b'C'*64)]
+for x in f: tx(x)
+# every truncated prefix of packets of several kinds
+for p in [us/ICMPv6EchoRequest(data=b'abc'), ip/UDP(sport=40000, dport=40001)/b'data', us/IPv6ExtHdrHopByHop(options=[RouterAlert()])/ICMPv6MLReport2(records=[ICMPv6MLDMultAddrRec(dst="ff02::99")]),
+          us/ICMPv6ND_NS(tgt=ROUTER)/ICMPv6NDOptSrcLLAddr(lladdr="02:00:00:00:00:99"), us/IPv6ExtHdrFragment(nh=17, m=1, id=5)/UDP(), ip/TCP()]:
+    b = raw(p)
+    for n in range(len(b)+1): sendp(Ether(dst=MAC, type=0x86dd)/Raw(b[:n]), iface=DEV)
+`
+
+const provokeRoutes = `routing:
+  routes:
+    - {to: "2001:db8:bad::/64", type: unreachable}
+    - {to: "2001:db8:bad:1::/64", type: prohibit}
+`
+
+// TestEverythingSentIsWellFormed: tshark finds nothing malformed among all that we send, and at least
+// one of each type.
+func TestEverythingSentIsWellFormed(t *testing.T) {
+	need(t, "tshark")
+	p := between(t, side{kind: "tap", offload: false}, side{kind: "tap", offload: false, mtu: 1400}, provokeRoutes+"icmpv6: {error_rate: 0}\n")
+	sh(t, fmt.Sprintf("ip -n %s -6 addr add fe80::1234/64 dev %s nodad", p.a, p.devA))
+	file := p.dir + "/all.pcapng"
+	stop := capture(t, p.appliance, "any", file)
+	// DAD, MLD and announcements come again with a reset.
+	p.must("reset")
+	eventually(t, "ready", 10*time.Second, func() bool { _, err := p.cli("health"); return err == nil })
+	ping(t, p.a, addrB, 2, "")
+	ping(t, p.a, routerA, 2, "-s 3000")
+	p.must("ping", "-c", "1", addrB)
+	scapy(t, p, provoke)
+	scapy(t, p, `sendp(Ether(dst="33:33:ff:00:00:01")/IPv6(src="::", dst="ff02::1:ff00:1")/ICMPv6ND_NS(tgt=ROUTER), iface=DEV)`)
+	time.Sleep(4 * time.Second) // resolution that fails takes three
+	stop()
+	show := func(filter, fields string) string {
+		return sh(t, fmt.Sprintf(`tshark -r %s -o ip.check_checksum:TRUE -o udp.check_checksum:TRUE -o tcp.check_checksum:TRUE -Y '(frame.interface_name contains "egress") && (%s)' -T fields %s 2>/dev/null`, file, filter, fields))
+	}
+	if out := show(`_ws.malformed || icmpv6.checksum.status == 0 || udp.checksum.status == 0 || _ws.expert.severity == 0x00800000`, "-e frame.number -e _ws.col.Info"); out != "" {
+		t.Errorf("malformed:\n%s", out)
+	}
+	if n := len(strings.Fields(show("ipv6", "-e frame.number"))); n < 30 {
+		t.Errorf("only %d packets were sent", n)
+	}
+	for what, filter := range map[string]string{
+		"NS for DAD": `icmpv6.type == 135 && ipv6.src == :: && icmpv6.opt.nonce`, "NS": `icmpv6.type == 135 && ipv6.src != ::`,
+		"NA solicited": `icmpv6.type == 136 && icmpv6.nd.na.flag.s == 1`, "NA to all nodes": `icmpv6.type == 136 && ipv6.dst == ff02::1`,
+		"MLDv2 report": `icmpv6.type == 143`, "echo request": `icmpv6.type == 128`, "echo reply": `icmpv6.type == 129`, "fragment": `ipv6.fraghdr`,
+		"no route": `icmpv6.type == 1 && icmpv6.code == 0`, "prohibited": `icmpv6.type == 1 && icmpv6.code == 1`, "beyond scope": `icmpv6.type == 1 && icmpv6.code == 2`,
+		"address unreachable": `icmpv6.type == 1 && icmpv6.code == 3`, "port unreachable": `icmpv6.type == 1 && icmpv6.code == 4`, "reject route": `icmpv6.type == 1 && icmpv6.code == 6`,
+		"packet too big": `icmpv6.type == 2`, "hop limit": `icmpv6.type == 3 && icmpv6.code == 0`,
+		"erroneous field": `icmpv6.type == 4 && icmpv6.code == 0`, "unknown next header": `icmpv6.type == 4 && icmpv6.code == 1`,
+		"unknown option": `icmpv6.type == 4 && icmpv6.code == 2`, "incomplete first fragment": `icmpv6.type == 4 && icmpv6.code == 3`,
+	} {
+		if show(filter, "-e frame.number") == "" {
+			t.Errorf("none sent: %s (%s)", what, filter)
+		}
+	}
+	if out := p.must("stats", "drops"); !strings.Contains(out, "fragment_overlap") || !strings.Contains(out, "icmp_quote_invalid") {
+		t.Errorf("drops:\n%s", out)
+	}
+}
+
+// attacks are the packages' tools, against the router R on the device D. What is after "#long" runs
+// only at full length.
+const attacks = `
+frag6 -i D -d R --flood-frags 50 -l -z 1
+icmp6 -i D -d R --icmp6-packet-too-big --mtu 40 -l -z 1
+na6 -i D -d R -t 2001:db8:1::9 -E 02:00:00:00:00:01 -F 100 -l -z 1
+ns6 -i D -d R -t R -F 100 -e -l -z 1
+rs6 -i D -d R -F 100 -l -z 1
+ra6 -i D -d R -F 100 -l -z 1
+rd6 -i D -d R -t 2001:db8:1::77 -n 2001:db8:9::1 -l -z 1
+tcp6 -i D -d R -a 7 -X S -F 100 -l -z 1
+udp6 -i D -d R -a 9 -F 100 -l -z 1
+jumbo6 -i D -d R -l -z 1
+ni6 -i D -d R -n -l -z 1
+flow6 -i D -d R -v -P TCP -p 7 -W 1
+atk6-flood_router6 D
+atk6-flood_advertise6 D R
+atk6-flood_solicitate6 D R
+atk6-flood_mld6 D
+atk6-flood_mld26 D
+atk6-flood_mldrouter6 D
+atk6-flood_redir6 D R
+atk6-flood_rs6 D
+atk6-flood_unreach6 D R
+atk6-ndpexhaust26 -c D 2001:db8:2::/64
+atk6-ndpexhaust6 D 2001:db8:2::/64
+atk6-denial6 D R 1
+atk6-denial6 D R 2
+atk6-denial6 D R 3
+atk6-denial6 D R 4
+atk6-denial6 D R 5
+atk6-denial6 D R 6
+atk6-denial6 D R 7
+atk6-exploit6 D R
+atk6-fragmentation6 -f D R
+atk6-toobig6 D 2001:db8:2::2 R 40
+atk6-smurf6 D R
+atk6-rsmurf6 D R
+atk6-fuzz_ip6 -x -1 -2 -3 -4 -5 -6 -7 D R
+atk6-implementation6 D R
+atk6-dos-new-ip6 D
+`
+
+// worst are the ones that run for a minute each at full length.
+const worst = "frag6 na6 atk6-flood_advertise6 atk6-flood_solicitate6 atk6-flood_mld6 atk6-ndpexhaust26 atk6-denial6 atk6-fragmentation6 atk6-fuzz_ip6 tcp6"
+
+// TestAttackTools: the SI6 and THC tools against the router, each for a while, with a ping through it
+// that loses nothing; afterwards nothing is over its bound.
+func TestAttackTools(t *testing.T) {
+	need(t)
+	if _, err := exec.LookPath("atk6-denial6"); err != nil {
+		t.Fatal("thc-ipv6 is not installed: run `make deps` as root")
+	}
+	// The attacker has a link of its own; the ping goes through two others.
+	attacker := ns(t)
+	ya, dev := attach(t, attacker, "evil", "2001:db8:6::1", side{kind: "tap", offload: true})
+	p := between(t, side{kind: "tap", offload: true}, side{kind: "tap", offload: true}, ya)
+	sh(t, fmt.Sprintf("ip -n %s -6 addr add 2001:db8:6::2/64 dev %s nodad; ip -n %s -6 route add default via 2001:db8:6::1", attacker, dev, attacker))
+	ping(t, p.a, addrB, 2, "")
+	eventually(t, "the attacker's addresses", 5*time.Second, func() bool { return !strings.Contains(in(t, attacker, "ip -6 addr"), "tentative") })
+	ping(t, attacker, "2001:db8:6::1", 1, "")
+	for _, line := range strings.Split(strings.TrimSpace(attacks), "\n") {
+		tool := strings.Fields(line)[0]
+		d := 1.0
+		if long {
+			d = 3
+			if strings.Contains(worst, tool) && (tool != "atk6-denial6" || strings.HasSuffix(line, " 1")) {
+				d = 60
+			}
+		}
+		cmd := strings.NewReplacer(" D ", " "+dev+" ", " R ", " 2001:db8:6::1 ").Replace(strings.ReplaceAll(line, " ", "  ") + " ")
+		out, lost := attack(t, p, attacker, cmd, d)
+		if !p.alive() {
+			t.Fatalf("%s: the appliance has ended\n%s\n%s", line, out, p.log)
+		}
+		if lost != "0%" {
+			t.Errorf("%s: the ping through lost %s", line, lost)
+		}
+	}
+	var neighbors []neigh
+	p.get(&neighbors, "neigh")
+	if len(neighbors) > 3*4096 {
+		t.Errorf("%d neighbors", len(neighbors))
+	}
+	status := sh(t, fmt.Sprintf("grep VmRSS /proc/%d/status", p.cmd.Process.Pid))
+	if kb, _ := strconv.Atoi(strings.Fields(status)[1]); kb > 400<<10 {
+		t.Errorf("resident: %d KiB", kb)
+	}
+	ping(t, p.a, addrB, 2, "")
+}
+
+// attack runs one tool for d seconds while a ping goes through the router.
+func attack(t *testing.T, p *topology, ns, cmd string, d float64) (out, lost string) {
+	t.Helper()
+	ctl := exec.Command("bash", "-c", fmt.Sprintf("exec timeout -k 1 %.1f ip netns exec %s %s </dev/null >%s/tool.log 2>&1", d, ns, cmd, p.dir))
+	if err := ctl.Start(); err != nil {
+		t.Fatal(err)
+	}
+	res, _ := try(fmt.Sprintf("ip netns exec %s ping -6 -n -q -i 0.05 -W 1 -w %.0f %s", p.a, d+0.5, addrB))
+	_ = ctl.Wait()
+	b, _ := os.ReadFile(filepath.Join(p.dir, "tool.log"))
+	for _, f := range strings.Split(res, ", ") {
+		if strings.HasSuffix(f, "packet loss") {
+			lost = strings.TrimSuffix(f, " packet loss")
+		}
+	}
+	return string(b), lost
+}
