@@ -88,12 +88,14 @@ func (a *Appliance) openPair(root *config.Root, l config.Link) link.Port {
 // watch asks for a look at the links whenever the port's state changes. The look itself is
 // taken elsewhere: the port's goroutine must not wait for whoever is just closing it.
 func (a *Appliance) watch(s *linkState) {
-	s.port.Watch(func(link.State) {
+	look := func(link.State) {
 		select {
 		case a.linkChanged <- struct{}{}:
 		default:
 		}
-	})
+	}
+	s.port.Watch(look)
+	look(link.State{}) // what changed between opening and watching was told to nobody
 }
 
 // followLinks takes in what has changed about the ports.

@@ -16,19 +16,19 @@ import (
 
 // What sockets refuse, in the kernel's words, which commands show to the operator as they are.
 var (
-	ErrNetUnreachable    = errors.New("Network is unreachable")          //nolint:staticcheck // the kernel's words
-	ErrHostUnreachable   = errors.New("No route to host")                //nolint:staticcheck // the kernel's words
-	ErrPermission        = errors.New("Permission denied")               //nolint:staticcheck // the kernel's words
-	ErrInvalid           = errors.New("Invalid argument")                //nolint:staticcheck // the kernel's words
-	ErrConnectionRefused = errors.New("Connection refused")              //nolint:staticcheck // the kernel's words
-	ErrMessageTooLong    = errors.New("Message too long")                //nolint:staticcheck // the kernel's words
-	ErrAddrInUse         = errors.New("Address already in use")          //nolint:staticcheck // the kernel's words
-	ErrAddrNotAvailable  = errors.New("Cannot assign requested address") //nolint:staticcheck // the kernel's words
-	ErrProtocol          = errors.New("Protocol error")                  //nolint:staticcheck // the kernel's words
-	ErrTimeout           = errors.New("Connection timed out")            //nolint:staticcheck // the kernel's words
-	ErrReset             = errors.New("Connection reset by peer")        //nolint:staticcheck // the kernel's words
-	ErrNoDevice          = errors.New("No such device")                  //nolint:staticcheck // the kernel's words
-	ErrNotConnected      = errors.New("Destination address required")    //nolint:staticcheck // the kernel's words
+	ErrNetUnreachable    = errors.New("Network is unreachable")
+	ErrHostUnreachable   = errors.New("No route to host")
+	ErrPermission        = errors.New("Permission denied")
+	ErrInvalid           = errors.New("Invalid argument")
+	ErrConnectionRefused = errors.New("Connection refused")
+	ErrMessageTooLong    = errors.New("Message too long")
+	ErrAddrInUse         = errors.New("Address already in use")
+	ErrAddrNotAvailable  = errors.New("Cannot assign requested address")
+	ErrProtocol          = errors.New("Protocol error")
+	ErrTimeout           = errors.New("Connection timed out")
+	ErrReset             = errors.New("Connection reset by peer")
+	ErrNoDevice          = errors.New("No such device")
+	ErrNotConnected      = errors.New("Destination address required")
 )
 
 // ICMPError is an ICMPv6 error about something that a socket here sent (RFC 4443 3). It unwraps to

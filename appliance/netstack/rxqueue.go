@@ -1,7 +1,6 @@
 package netstack
 
 import (
-	"errors"
 	"net"
 	"net/netip"
 	"os"
@@ -197,6 +196,3 @@ func (q *rxQueue) close() bool {
 	q.cond.Broadcast()
 	return true
 }
-
-// isTimeout reports whether err is a deadline's.
-func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }

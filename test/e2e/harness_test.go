@@ -140,7 +140,7 @@ func start(t *testing.T, yaml string) *appliance {
 // tempDir is short enough for a socket's name.
 func tempDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "lvt")
+	dir, err := os.MkdirTemp("", "lvt") //nolint:usetesting // t.TempDir has the test's name in it: too long
 	if err != nil {
 		t.Fatal(err)
 	}

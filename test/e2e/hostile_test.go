@@ -215,7 +215,7 @@ func attack(t *testing.T, p *topology, ns, cmd string, d float64) (out, lost str
 	if err := ctl.Start(); err != nil {
 		t.Fatal(err)
 	}
-	res, _ := try(fmt.Sprintf("ip netns exec %s ping -6 -n -q -i 0.05 -W 1 -w %.0f %s", p.a, d+0.5, addrB))
+	res, _ := try(fmt.Sprintf("ip netns exec %s ping -6 -n -q -i 0.05 -W 2 -c %.0f %s", p.a, d/0.05, addrB))
 	_ = ctl.Wait()
 	b, _ := os.ReadFile(filepath.Join(p.dir, "tool.log"))
 	for _, f := range strings.Split(res, ", ") {

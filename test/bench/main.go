@@ -1,0 +1,245 @@
+// Command bench compares Leveret with the kernel's forwarding and with a minimal forwarder on
+// gVisor's netstack: CPU time per forwarded packet, and TCP throughput. Subjects are interleaved in
+// shuffled rounds and medians compared, because a shared machine is never twice the same; what counts
+// are ratios inside one run.
+//
+//	go run ./test/bench                       as root; bin/leveret must be built
+//	go run ./test/bench -rounds 1 -dur 500ms  a smoke run
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+var (
+	rounds   = flag.Int("rounds", 5, "interleaved rounds")
+	dur      = flag.Duration("dur", time.Second, "how long each subject is loaded in a round")
+	rate     = flag.Int("rate", 0, "offered packets per second; 0 = as fast as it goes")
+	only     = flag.String("subjects", "", "some subjects, with commas")
+	jsonFile = flag.String("json", "", "write the result here, too")
+	asNet    = flag.String("netstack", "", "(internal) be the netstack forwarder")
+)
+
+// result is what one subject came to: medians.
+type result struct {
+	Subject    string  `json:"subject"`
+	NsPerPkt   float64 `json:"cpu_ns_per_packet"`
+	Kpps       float64 `json:"kpps"`
+	TCPGbit    float64 `json:"tcp_gbit_per_s"`
+	pkt, rates []float64
+	tcp        []float64
+}
+
+func main() {
+	flag.Parse()
+	if *asNet != "" {
+		check(forwardWithNetstack(*asNet == "true", flag.Args()))
+		return
+	}
+	if os.Geteuid() != 0 {
+		check(fmt.Errorf("needs root: makes network namespaces"))
+	}
+	interrupted := make(chan os.Signal, 1)
+	signal.Notify(interrupted, os.Interrupt, unix.SIGTERM)
+	go func() { <-interrupted; teardown(); os.Exit(1) }()
+	list := slices.DeleteFunc(slices.Clone(subjects), func(s subject) bool {
+		return *only != "" && !slices.Contains(strings.Split(*only, ","), s.name)
+	})
+	results := map[string]*result{}
+	for round := range *rounds {
+		order := rand.Perm(len(list))
+		for _, i := range order {
+			s := list[i]
+			r := results[s.name]
+			if r == nil {
+				r = &result{Subject: s.name}
+				results[s.name] = r
+			}
+			if err := s.with(func(pid int) error { return measure(s, pid, r) }); err != nil {
+				fmt.Fprintf(os.Stderr, "round %d, %s: %v\n", round+1, s.name, err)
+			}
+		}
+	}
+	report(list, results)
+}
+
+func check(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// measure loads one subject with small packets, then with one TCP stream.
+func measure(s subject, pid int, r *result) error {
+	var l2 []byte
+	if !s.tun {
+		mac := output(fmt.Sprintf("ip -n %s -6 neigh flush dev g0; ip netns exec %s ping -6 -c 1 -W 1 %s >/dev/null; ip -n %s -j neigh show %s | jq -r '.[0].lladdr'", nsGen, nsGen, genRtr, nsGen, genRtr))
+		hw, err := net.ParseMAC(mac)
+		if err != nil {
+			return fmt.Errorf("the router's link-layer address: %w", err)
+		}
+		l2 = append(append(append([]byte{}, hw...), 2, 0, 0, 0, 0, 1), 0x86, 0xdd)
+	}
+	snk, err := newSink(nsSink, "s0")
+	if err != nil {
+		return err
+	}
+	defer snk.close()
+	gen, err := packetSocket(nsGen, "g0", 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(gen)
+	fs := frames(l2, 64, func(int) netip.Addr { return netip.MustParseAddr(nobody) })
+	if s.routes > 0 {
+		fs = frames(l2, 64, func(int) netip.Addr {
+			p := netip.MustParsePrefix(routePrefix(rand.IntN(s.routes)))
+			a := p.Addr().As16()
+			a[15] = byte(rand.Uint32())
+			return netip.AddrFrom16(a)
+		})
+	}
+	if _, err := blast(gen, fs, *rate, *dur/5); err != nil { // warm
+		return err
+	}
+	before, cpu := snk.settle(), processCPU(pid)
+	if _, err := blast(gen, fs, *rate, *dur); err != nil {
+		return err
+	}
+	n := snk.settle() - before
+	if n < 1000 {
+		return fmt.Errorf("only %d packets came through", n)
+	}
+	r.rates = append(r.rates, float64(n)/dur.Seconds()/1000)
+	if pid != 0 {
+		r.pkt = append(r.pkt, float64(processCPU(pid)-cpu)/float64(n))
+	}
+	if s.routes > 0 {
+		return nil
+	}
+	g, err := tcp()
+	if err == nil {
+		r.tcp = append(r.tcp, g)
+	}
+	return err
+}
+
+// tcp returns the Gbit/s of one stream through the router.
+func tcp() (float64, error) {
+	server := exec.Command("ip", "netns", "exec", nsSink, "iperf3", "-s", "-1")
+	if err := server.Start(); err != nil {
+		return 0, err
+	}
+	defer func() { _ = server.Process.Kill(); _ = server.Wait() }()
+	for range 100 {
+		if strings.Contains(output("ip netns exec "+nsSink+" ss -6ltn"), ":5201") {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	var r struct {
+		End struct {
+			Received struct {
+				Bits float64 `json:"bits_per_second"`
+			} `json:"sum_received"`
+		}
+		Error string
+	}
+	out := output(fmt.Sprintf("timeout 30 ip netns exec %s iperf3 -6 -J -c %s -t %.1f", nsGen, sinkAddr, max(dur.Seconds(), 1)))
+	if err := json.Unmarshal([]byte(out), &r); err != nil || r.Error != "" {
+		return 0, fmt.Errorf("iperf3: %w %s", err, r.Error)
+	}
+	return r.End.Received.Bits / 1e9, nil
+}
+
+// processCPU returns the run time of a process's threads in nanoseconds: user, system, and the
+// softirq work on top of it.
+func processCPU(pid int) (ns int64) {
+	for _, line := range strings.Split(output(fmt.Sprintf("cat /proc/%d/task/*/schedstat 2>/dev/null", pid)), "\n") {
+		var n int64
+		if _, err := fmt.Sscan(line, &n); err == nil {
+			ns += n
+		}
+	}
+	return ns
+}
+
+func median(v []float64) float64 {
+	if len(v) == 0 {
+		return 0
+	}
+	s := slices.Sorted(slices.Values(v))
+	return s[len(s)/2]
+}
+
+// report prints the table and the goals.
+func report(list []subject, results map[string]*result) {
+	fmt.Printf("%-22s %12s %10s %10s\n", "subject", "ns/packet", "kpps", "TCP Gbit/s")
+	var all []*result
+	for _, s := range list {
+		r := results[s.name]
+		if r == nil {
+			continue
+		}
+		r.NsPerPkt, r.Kpps, r.TCPGbit = median(r.pkt), median(r.rates), median(r.tcp)
+		all = append(all, r)
+		fmt.Printf("%-22s %12.0f %10.0f %10.2f\n", r.Subject, r.NsPerPkt, r.Kpps, r.TCPGbit)
+	}
+	type goal struct {
+		Name  string  `json:"name"`
+		Ratio float64 `json:"ratio"`
+		Goal  string  `json:"goal"`
+		Met   bool    `json:"met"`
+	}
+	var goals []goal
+	add := func(name, a, b string, get func(*result) float64, limit float64, atMost bool) {
+		if results[a] == nil || results[b] == nil || get(results[a]) == 0 || get(results[b]) == 0 {
+			return
+		}
+		q := get(results[a]) / get(results[b])
+		g := goal{name, q, fmt.Sprintf(">= %.2f", limit), q >= limit}
+		if atMost {
+			g.Goal, g.Met = fmt.Sprintf("<= %.2f", limit), q <= limit
+		}
+		goals = append(goals, g)
+	}
+	pkt, gbit := func(r *result) float64 { return r.NsPerPkt }, func(r *result) float64 { return r.TCPGbit }
+	add("af_packet CPU/packet : netstack", "leveret-packet-plain", "netstack-packet", pkt, 1.0/3, true)
+	add("af_packet with virtio-net header : netstack", "leveret-packet", "netstack-packet", pkt, 1.0/3, true)
+	add("TUN CPU/packet : netstack", "leveret-tun", "netstack-tun", pkt, 1/2.2, true)
+	add("TCP over TUN : kernel", "leveret-tun", "kernel", gbit, 0.5, false)
+	add("TCP over TUN : netstack on TUN", "leveret-tun", "netstack-tun", gbit, 10, false)
+	add("TCP over af_packet : kernel", "leveret-packet", "kernel", gbit, 0.5, false)
+	add("1M routes : 10 routes, CPU/packet", "leveret-1M-routes", "leveret-10-routes", pkt, 1.2, true)
+	fmt.Println()
+	for _, g := range goals {
+		fmt.Printf("%-46s %6.2f   goal %-8s %v\n", g.Name, g.Ratio, g.Goal, map[bool]string{true: "met", false: "NOT met"}[g.Met])
+	}
+	if *jsonFile == "" {
+		return
+	}
+	b, err := json.MarshalIndent(map[string]any{
+		"machine": map[string]any{
+			"cpu": output("grep -m1 'model name' /proc/cpuinfo | cut -d: -f2"), "cores": runtime.NumCPU(), "kernel": output("uname -r"),
+			"go": runtime.Version(), "load": output("cat /proc/loadavg"),
+		},
+		"rounds": *rounds, "duration": dur.String(), "results": all, "goals": goals,
+	}, "", "  ")
+	check(err)
+	check(os.WriteFile(*jsonFile, append(b, '\n'), 0o644))
+}

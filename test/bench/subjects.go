@@ -1,0 +1,154 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// subject is one router under measurement.
+type subject struct {
+	name string
+	tun  bool
+	// offload: the hosts' segmentation offloads stay on; a router that cannot carry superpackets
+	// is measured without, or its TCP would die.
+	offload bool
+	start   func(dir string) (*exec.Cmd, error) // nil: the kernel forwards
+	routes  int                                 // more routes, to 2001:db9::/32
+}
+
+var subjects = []subject{
+	{name: "kernel", offload: true},
+	{name: "leveret-packet", offload: true, start: leveret("af_packet", true, 0)},
+	{name: "leveret-packet-plain", start: leveret("af_packet", false, 0)},
+	{name: "leveret-tun", tun: true, offload: true, start: leveret("tun", true, 0)},
+	{name: "netstack-packet", start: netstack(false)},
+	{name: "netstack-tun", tun: true, start: netstack(true)},
+	{name: "leveret-10-routes", routes: 10, start: leveret("af_packet", false, 10)},
+	{name: "leveret-1M-routes", routes: 1000000, start: leveret("af_packet", false, 1000000)},
+}
+
+// routePrefix is route i of a large table.
+func routePrefix(i int) string { return fmt.Sprintf("2001:%x:%x::/48", 0x1000+i>>16, i&0xffff) }
+
+// leveret starts the binary.
+func leveret(kind string, offload bool, routes int) func(string) (*exec.Cmd, error) {
+	return func(dir string) (*exec.Cmd, error) {
+		var y strings.Builder
+		fmt.Fprintf(&y, "version: 1\nsystem: {run_dir: %s, state_dir: %s, log: {format: console}}\nlinks:\n", dir, dir)
+		for _, l := range [][4]string{{"gen", nsGen, "g0", genRtr}, {"sink", nsSink, "s0", sinkRtr}} {
+			dev, ns := l[2], l[1]
+			if kind == "af_packet" {
+				dev, ns = map[string]string{"gen": "r0", "sink": "r1"}[l[0]], nsRouter
+			}
+			fmt.Fprintf(&y, "  - {name: %s, kind: %s, host_device: %s, netns: %s, offload: %v, addresses: [\"%s/64\"], dad: {transmits: 0}}\n", l[0], kind, dev, ns, offload, l[3])
+		}
+		if routes > 0 {
+			y.WriteString("routing:\n  routes:\n")
+			for i := range routes {
+				fmt.Fprintf(&y, "    - {to: \"%s\", via: \"%s\", dev: sink}\n", routePrefix(i), nobody)
+			}
+		}
+		file := filepath.Join(dir, "bench.yaml")
+		if err := os.WriteFile(file, []byte(y.String()), 0o600); err != nil {
+			return nil, err
+		}
+		cmd := exec.Command("bin/leveret", "run", "-c", file)
+		log := &bytes.Buffer{}
+		cmd.Stdout, cmd.Stderr = log, log
+		if err := cmd.Start(); err != nil {
+			return nil, err
+		}
+		client := func(args ...string) error {
+			return exec.Command("bin/leveret", append([]string{"--socket", dir + "/api.sock"}, args...)...).Run()
+		}
+		for end := time.Now().Add(120 * time.Second); client("health") != nil; time.Sleep(50 * time.Millisecond) {
+			if time.Now().After(end) {
+				return cmd, fmt.Errorf("leveret is not ready:\n%s", log)
+			}
+		}
+		if kind == "af_packet" {
+			if err := client("neigh", "add", nobody, "lladdr", nobodyMAC, "dev", "sink"); err != nil {
+				return cmd, fmt.Errorf("neigh add: %w", err)
+			}
+		}
+		return cmd, nil
+	}
+}
+
+// netstack starts the minimal forwarder on gVisor: this program again.
+func netstack(tun bool) func(string) (*exec.Cmd, error) {
+	return func(string) (*exec.Cmd, error) {
+		devs := []string{nsRouter + ":r0", nsRouter + ":r1"}
+		if tun {
+			devs = []string{nsGen + ":g0", nsSink + ":s0"}
+		}
+		cmd := exec.Command("/proc/self/exe", fmt.Sprintf("-netstack=%v", tun), devs[0], devs[1])
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			return nil, err
+		}
+		cmd.Stderr = os.Stderr
+		if err := cmd.Start(); err != nil {
+			return nil, err
+		}
+		ready := make([]byte, 6)
+		if _, err := out.Read(ready); err != nil {
+			return cmd, fmt.Errorf("netstack forwarder: %w", err)
+		}
+		return cmd, nil
+	}
+}
+
+// kernelRouter makes the router's namespace forward by itself.
+func kernelRouter() error {
+	for _, c := range []string{
+		"ip netns exec " + nsRouter + " sysctl -qw net.ipv6.conf.r0.disable_ipv6=0 net.ipv6.conf.r1.disable_ipv6=0 net.ipv6.conf.all.forwarding=1",
+		"ip -n " + nsRouter + " -6 addr add " + genRtr + "/64 dev r0 nodad", "ip -n " + nsRouter + " -6 addr add " + sinkRtr + "/64 dev r1 nodad",
+		"ip -n " + nsRouter + " -6 neigh add " + nobody + " lladdr " + nobodyMAC + " dev r1",
+	} {
+		if err := run(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// with runs f with the subject's router between the hosts; pid is 0 for the kernel's.
+func (s subject) with(f func(pid int) error) (err error) {
+	defer teardown()
+	if err := setup(s.tun, s.offload); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "lvtb")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	pid := 0
+	if s.start == nil {
+		err = kernelRouter()
+	} else {
+		var cmd *exec.Cmd
+		cmd, err = s.start(dir)
+		if cmd != nil && cmd.Process != nil {
+			pid = cmd.Process.Pid
+			defer func() {
+				_ = cmd.Process.Signal(syscall.SIGTERM)
+				_ = cmd.Wait()
+			}()
+		}
+	}
+	if err == nil {
+		err = hosts()
+	}
+	if err != nil {
+		return err
+	}
+	return f(pid)
+}

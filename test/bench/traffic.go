@@ -1,0 +1,158 @@
+package main
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"leveret/appliance/link/hostdev"
+	"leveret/appliance/wire"
+)
+
+// mmsghdr is struct mmsghdr.
+type mmsghdr struct {
+	hdr unix.Msghdr
+	n   uint32
+	_   uint32
+}
+
+const vector = 64
+
+func htons(v uint16) uint16 { return v<<8 | v>>8 }
+
+// packetSocket opens a packet socket on a device; cooked for devices without link-layer addresses.
+func packetSocket(ns, dev string, proto uint16) (fd int, err error) {
+	err = hostdev.In(ns, func() error {
+		i, err := net.InterfaceByName(dev)
+		if err != nil {
+			return err
+		}
+		if fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0); err != nil {
+			return err
+		}
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 32<<20) // needs no more than root
+		_ = unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_QDISC_BYPASS, 1)
+		_ = unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1)
+		return unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: htons(proto), Ifindex: i.Index})
+	})
+	return fd, err
+}
+
+// frames builds 64 flows of 64-octet UDP packets; dst gives each its destination.
+func frames(l2 []byte, size int, dst func(i int) netip.Addr) [][]byte {
+	out := make([][]byte, 4096)
+	for i := range out {
+		n := size - 40 - 8
+		f := append([]byte(nil), l2...)
+		f = wire.AppendIPv6(f, wire.IPv6Fields{
+			PayloadLength: uint16(8 + n), NextHeader: wire.UDP, HopLimit: 64, Src: netip.MustParseAddr(genAddr), Dst: dst(i),
+		})
+		f = binary.BigEndian.AppendUint16(f, uint16(10000+i%64))
+		f = binary.BigEndian.AppendUint16(f, 9)
+		f = binary.BigEndian.AppendUint16(f, uint16(8+n))
+		f = append(f, 0xab, 0xcd)
+		out[i] = append(f, make([]byte, n)...)
+	}
+	return out
+}
+
+// blast sends frames as fast as it can, or at a rate in packets a second, for d.
+func blast(fd int, fs [][]byte, rate int, d time.Duration) (sent int, err error) {
+	var msgs [vector]mmsghdr
+	var iovs [vector]unix.Iovec
+	begin := time.Now()
+	for next := 0; ; {
+		elapsed := time.Since(begin)
+		if elapsed >= d {
+			return sent, nil
+		}
+		if rate > 0 && float64(sent) > elapsed.Seconds()*float64(rate) {
+			time.Sleep(200 * time.Microsecond)
+			continue
+		}
+		for i := range msgs {
+			f := fs[next%len(fs)]
+			next++
+			iovs[i].Base, iovs[i].Len = unsafe.SliceData(f), uint64(len(f))
+			msgs[i].hdr.Iov, msgs[i].hdr.Iovlen = &iovs[i], 1
+		}
+		n, _, e := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&msgs[0])), vector, 0, 0, 0)
+		if e != 0 && e != unix.ENOBUFS && e != unix.EAGAIN {
+			return sent, fmt.Errorf("sendmmsg: %w", e)
+		}
+		if e == 0 {
+			sent += int(n)
+		}
+	}
+}
+
+// sink counts UDP packets of the test on a socket until stop.
+type sink struct {
+	fd    int
+	count atomic.Int64
+	done  chan struct{}
+}
+
+func newSink(ns, dev string) (*sink, error) {
+	fd, err := packetSocket(ns, dev, unix.ETH_P_IPV6)
+	if err != nil {
+		return nil, err
+	}
+	_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 50000})
+	s := &sink{fd: fd, done: make(chan struct{})}
+	go s.run()
+	return s, nil
+}
+
+func (s *sink) run() {
+	defer close(s.done)
+	var msgs [vector]mmsghdr
+	var iovs [vector]unix.Iovec
+	buf := make([]byte, vector*128)
+	for i := range msgs {
+		iovs[i].Base, iovs[i].Len = &buf[i*128], 128
+		msgs[i].hdr.Iov, msgs[i].hdr.Iovlen = &iovs[i], 1
+	}
+	for {
+		n, _, e := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&msgs[0])), vector, unix.MSG_WAITFORONE, 0, 0)
+		if e == unix.EAGAIN || e == unix.EINTR {
+			continue
+		}
+		if e != 0 {
+			return
+		}
+		k := 0
+		for i := range int(n) {
+			b := buf[i*128:]
+			if b[0]>>4 != 6 { // behind an Ethernet header
+				b = b[14:]
+			}
+			if b[0]>>4 == 6 && b[6] == wire.UDP {
+				k++
+			}
+		}
+		s.count.Add(int64(k))
+	}
+}
+
+// settle waits until nothing comes any more and returns the count.
+func (s *sink) settle() int {
+	for {
+		a := s.count.Load()
+		time.Sleep(100 * time.Millisecond)
+		if s.count.Load() == a {
+			return int(a)
+		}
+	}
+}
+
+func (s *sink) close() {
+	unix.Shutdown(s.fd, unix.SHUT_RD) //nolint:errcheck // ends the read where the kernel has it; closing does elsewhere
+	unix.Close(s.fd)
+}
