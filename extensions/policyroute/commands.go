@@ -175,12 +175,14 @@ func (m *Module) flush(_ clock.Instant, req module.Request) (any, error) {
 		return nil, err
 	}
 	n := 0
-	for _, id := range f.tables {
-		for _, r := range m.tables[id].DeleteFunc(f.takes) {
-			m.gone(id, r)
-			n++
+	m.together(func() {
+		for _, id := range f.tables {
+			for _, r := range m.tables[id].DeleteFunc(f.takes) {
+				m.gone(id, r)
+				n++
+			}
 		}
-	}
+	})
 	return routeapi.Flushed{Flushed: n}, nil
 }
 

@@ -48,7 +48,7 @@ func (m *Module) Prepare(next *module.Config) (func(clock.Instant), error) {
 			errs = append(errs, s.Fault(at+"."+key, msg, ""))
 		}
 	}
-	return func(clock.Instant) { m.commit(want) }, errors.Join(errs...)
+	return func(clock.Instant) { m.together(func() { m.commit(want) }) }, errors.Join(errs...)
 }
 
 // route checks one item; msg says what is wrong with key.

@@ -48,10 +48,19 @@ type Module struct {
 	expiring  map[routeKey]clock.Instant
 	compiling bool
 	since     []netip.Prefix // changed since the compilation that runs
-	compiled  atomic.Pointer[fib.Snapshot[*entry]]
-	started   bool
+	compiled  atomic.Pointer[compilation]
+	// generation counts the snapshots built from nothing; a compilation of an older one is dropped.
+	generation int
+	batch      *[]netip.Prefix // prefixes changed since the batch began; nil outside of one
+	started    bool
 
 	added, removed *module.Counter
+}
+
+// compilation is the result of one in the background.
+type compilation struct {
+	snapshot   *fib.Snapshot[*entry]
+	generation int
 }
 
 // New returns the module.
@@ -103,7 +112,9 @@ func (m *Module) Receive(_ clock.Instant, ev module.Event) {
 		return
 	}
 	m.compiling = false
-	m.main.Store(m.main.Load().Rebase(fresh, m.since))
+	if fresh.generation == m.generation {
+		m.main.Store(m.main.Load().Rebase(fresh.snapshot, m.since))
+	}
 	m.since = nil
 	m.compileLater()
 }

@@ -2,6 +2,9 @@ package policyroute
 
 import (
 	"net/netip"
+	"slices"
+
+	"github.com/gaissmai/bart"
 
 	"leveret/appliance/clock"
 	"leveret/appliance/module"
@@ -62,7 +65,11 @@ func (m *Module) came(table uint32, r fib.Route) {
 // publish makes a prefix's present routes what the packet path sees. Only table main is searched:
 // which addresses are this node's is the address snapshot's answer.
 func (m *Module) publish(table uint32, p netip.Prefix) {
-	if table != tableMain {
+	switch {
+	case table != tableMain:
+		return
+	case m.batch != nil:
+		*m.batch = append(*m.batch, p)
 		return
 	}
 	e := m.entryOf(p)
@@ -72,6 +79,38 @@ func (m *Module) publish(table uint32, p netip.Prefix) {
 	}
 	m.main.Store(s)
 	m.compileLater()
+}
+
+// together makes many changes and then publishes them at once: one by one as long as they are few,
+// otherwise by building the whole snapshot anew.
+func (m *Module) together(change func()) {
+	if m.batch != nil { // inside another one
+		change()
+		return
+	}
+	var changed []netip.Prefix
+	m.batch = &changed
+	change()
+	m.batch = nil
+	if len(changed) > compileAtOnce {
+		m.rebuild()
+		return
+	}
+	for _, p := range changed {
+		m.publish(tableMain, p)
+	}
+}
+
+// rebuild makes the snapshot of table main from nothing. A compilation under way is of no use then.
+func (m *Module) rebuild() {
+	rib := new(bart.Table[*entry])
+	m.tables[tableMain].Each(func(p netip.Prefix, list []fib.Route) {
+		if e := m.entryFor(list); e != nil {
+			rib.Insert(p, e)
+		}
+	})
+	m.generation++
+	m.main.Store(fib.Compile(rib))
 }
 
 // compileLater compiles a table with changes: a small one at once, a large one in the background,
@@ -85,20 +124,22 @@ func (m *Module) compileLater() {
 	case !m.started: // Start compiles what the configuration made
 	default:
 		m.compiling, m.since = true, nil
+		generation := m.generation
 		go func() {
-			m.compiled.Store(fib.Compile(s.RIB()))
+			m.compiled.Store(&compilation{fib.Compile(s.RIB()), generation})
 			m.host.Mail( // never full: nobody else writes to this mailbox
 				module.Event{Kind: evCompiled})
 		}()
 	}
 }
 
-// entryOf builds what a prefix of table main leads to; nil when it has no routes.
+// entryOf builds what a prefix of table main leads to; nil when no route of it is in force.
 func (m *Module) entryOf(p netip.Prefix) *entry {
-	list := m.tables[tableMain].Routes(p)
-	if len(list) == 0 {
-		return nil
-	}
+	return m.entryFor(m.tables[tableMain].Routes(p))
+}
+
+// entryFor builds what a list of routes of one prefix leads to; nil when none is in force.
+func (m *Module) entryFor(list []fib.Route) *entry {
 	e := &entry{}
 	for i := range list {
 		r := &list[i]
@@ -139,6 +180,11 @@ func (m *Module) AddrsChanged(_ clock.Instant, a *module.Addrs) {
 
 // LinksChanged implements [module.LinkObserver].
 func (m *Module) LinksChanged(_ clock.Instant, links *module.Links) {
+	m.together(func() { m.followLinks(links) })
+	m.followKernel()
+}
+
+func (m *Module) followLinks(links *module.Links) {
 	old := m.links
 	m.links = links
 	// Routes over a link that is gone go with it.
@@ -162,13 +208,12 @@ func (m *Module) LinksChanged(_ clock.Instant, links *module.Links) {
 		if o := old.Index(l.Index); o != nil && o.Usable() == l.Usable() {
 			continue
 		}
-		for _, r := range m.tables[tableMain].All() {
-			if r.Link == l.Index {
-				m.publish(tableMain, r.Prefix)
+		m.tables[tableMain].Each(func(p netip.Prefix, routes []fib.Route) {
+			if slices.ContainsFunc(routes, func(r fib.Route) bool { return r.Link == l.Index }) {
+				m.publish(tableMain, p)
 			}
-		}
+		})
 	}
-	m.followKernel()
 }
 
 // followKernel makes the connected and local routes those of the present addresses and links, with

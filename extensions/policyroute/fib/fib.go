@@ -148,11 +148,15 @@ func (t *Table) Delete(p netip.Prefix, match func(*Route) bool) (Route, error) {
 // DeleteFunc removes every route that match takes and returns them.
 func (t *Table) DeleteFunc(match func(*Route) bool) []Route {
 	var gone []Route
-	for _, r := range t.All() {
-		if match(&r) {
-			gone = append(gone, r)
-			t.Delete(r.Prefix, func(x *Route) bool { return *x == r }) //nolint:errcheck // it is there
+	for _, list := range t.byPrefix.All() {
+		for i := range list {
+			if match(&list[i]) {
+				gone = append(gone, list[i])
+			}
 		}
+	}
+	for _, r := range gone {
+		t.Delete(r.Prefix, func(x *Route) bool { return *x == r }) //nolint:errcheck // it is there
 	}
 	return gone
 }
@@ -174,6 +178,13 @@ func (t *Table) All() []Route {
 		out = append(out, list...)
 	}
 	return out
+}
+
+// Each calls f for every prefix with its routes, in no order. f must not change the table.
+func (t *Table) Each(f func(p netip.Prefix, routes []Route)) {
+	for p, list := range t.byPrefix.All() {
+		f(p, list)
+	}
 }
 
 // inside reports whether p is inside outer.
