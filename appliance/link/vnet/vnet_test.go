@@ -55,7 +55,7 @@ func FuzzDecode(f *testing.F) {
 		}
 		for _, l2 := range []int{0, 14} {
 			var g packet.GSO
-			if Decode(h, frame, l2, &g) && (g.HdrLen+l2 > len(frame) || g.Csum == packet.CsumPartial && l2+g.CsumStart+g.CsumOffset+2 > len(frame)) {
+			if Decode(h, frame, l2, &g) && (g.Type != packet.GSONone && g.HdrLen+l2 > len(frame) || g.Csum == packet.CsumPartial && l2+g.CsumStart+g.CsumOffset+2 > len(frame)) {
 				t.Errorf("%+v points out of %d octets", g, len(frame))
 			}
 		}
