@@ -219,13 +219,13 @@ func (a *Appliance) Start() (stop func(), err error) {
 	var running sync.WaitGroup
 	stop = func() {
 		a.up.Store(false)
+		cancel()
+		running.Wait() // before applyMu is taken: the housekeeping takes it, too
 		a.applyMu.Lock()
 		defer a.applyMu.Unlock()
 		a.stopCaptures()
 		a.stopModules()
 		a.closeLinks()
-		cancel()
-		running.Wait()
 		stopPath()
 		a.host.Close()
 	}
