@@ -55,11 +55,12 @@ func main() {
 	}
 	interrupted := make(chan os.Signal, 1)
 	signal.Notify(interrupted, os.Interrupt, unix.SIGTERM)
-	go func() { <-interrupted; teardown(); os.Exit(1) }()
+	go func() { <-interrupted; stopRouter(); teardown(); os.Exit(1) }()
 	list := slices.DeleteFunc(slices.Clone(subjects), func(s subject) bool {
 		return *only != "" && !slices.Contains(strings.Split(*only, ","), s.name)
 	})
 	results := map[string]*result{}
+	failed := false
 	for round := range *rounds {
 		order := rand.Perm(len(list))
 		for _, i := range order {
@@ -71,10 +72,14 @@ func main() {
 			}
 			if err := s.with(func(pid int) error { return measure(s, pid, r) }); err != nil {
 				fmt.Fprintf(os.Stderr, "round %d, %s: %v\n", round+1, s.name, err)
+				failed = true
 			}
 		}
 	}
 	report(list, results)
+	if failed {
+		os.Exit(1)
+	}
 }
 
 func check(err error) {
@@ -105,27 +110,23 @@ func measure(s subject, pid int, r *result) error {
 		return err
 	}
 	defer unix.Close(gen)
-	fs := frames(l2, 64, func(int) netip.Addr { return netip.MustParseAddr(nobody) })
+	ld := load{frames: frames(l2, 64, netip.MustParseAddr(nobody)), l2: len(l2), routes: s.routes}
 	if s.routes > 0 {
-		fs = frames(l2, 64, func(int) netip.Addr {
-			p := netip.MustParsePrefix(routePrefix(rand.IntN(s.routes)))
-			a := p.Addr().As16()
-			a[15] = byte(rand.Uint32())
-			return netip.AddrFrom16(a)
-		})
+		ld.frames = frames(l2, 64, netip.MustParsePrefix(routePrefix(0)).Addr().Next())
 	}
-	if _, err := blast(gen, fs, *rate, *dur/5); err != nil { // warm
+	if _, err := blast(gen, ld, *rate, *dur/5); err != nil { // warm
 		return err
 	}
 	before, cpu := snk.settle(), processCPU(pid)
-	if _, err := blast(gen, fs, *rate, *dur); err != nil {
+	if _, err := blast(gen, ld, *rate, *dur); err != nil {
 		return err
 	}
+	inTime := snk.now() - before
 	n := snk.settle() - before
 	if n < 1000 {
 		return fmt.Errorf("only %d packets came through", n)
 	}
-	r.rates = append(r.rates, float64(n)/dur.Seconds()/1000)
+	r.rates = append(r.rates, float64(inTime)/dur.Seconds()/1000)
 	if pid != 0 {
 		r.pkt = append(r.pkt, float64(processCPU(pid)-cpu)/float64(n))
 	}
@@ -162,7 +163,7 @@ func tcp() (float64, error) {
 	}
 	out := output(fmt.Sprintf("timeout 30 ip netns exec %s iperf3 -6 -J -c %s -t %.1f", nsGen, sinkAddr, max(dur.Seconds(), 1)))
 	if err := json.Unmarshal([]byte(out), &r); err != nil || r.Error != "" {
-		return 0, fmt.Errorf("iperf3: %w %s", err, r.Error)
+		return 0, fmt.Errorf("iperf3: %v %s", err, r.Error)
 	}
 	return r.End.Received.Bits / 1e9, nil
 }
@@ -187,6 +188,14 @@ func median(v []float64) float64 {
 	return s[len(s)/2]
 }
 
+// orDash writes a figure, or "-" for one that was not measured.
+func orDash(format string, v float64) string {
+	if v == 0 {
+		return "-"
+	}
+	return fmt.Sprintf(format, v)
+}
+
 // report prints the table and the goals.
 func report(list []subject, results map[string]*result) {
 	fmt.Printf("%-22s %12s %10s %10s\n", "subject", "ns/packet", "kpps", "TCP Gbit/s")
@@ -198,7 +207,7 @@ func report(list []subject, results map[string]*result) {
 		}
 		r.NsPerPkt, r.Kpps, r.TCPGbit = median(r.pkt), median(r.rates), median(r.tcp)
 		all = append(all, r)
-		fmt.Printf("%-22s %12.0f %10.0f %10.2f\n", r.Subject, r.NsPerPkt, r.Kpps, r.TCPGbit)
+		fmt.Printf("%-22s %12s %10.0f %10s   %d rounds\n", r.Subject, orDash("%.0f", r.NsPerPkt), r.Kpps, orDash("%.2f", r.TCPGbit), len(r.rates))
 	}
 	type goal struct {
 		Name  string  `json:"name"`

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -19,7 +20,7 @@ type subject struct {
 	// is measured without, or its TCP would die.
 	offload bool
 	start   func(dir string) (*exec.Cmd, error) // nil: the kernel forwards
-	routes  int                                 // more routes, to 2001:db9::/32
+	routes  int                                 // more routes (see routePrefix), one of them for each packet
 }
 
 var subjects = []subject{
@@ -119,6 +120,16 @@ func kernelRouter() error {
 	return nil
 }
 
+// router is the process under measurement.
+var router atomic.Pointer[os.Process]
+
+// stopRouter asks it to end.
+func stopRouter() {
+	if p := router.Swap(nil); p != nil {
+		_ = p.Signal(syscall.SIGTERM)
+	}
+}
+
 // with runs f with the subject's router between the hosts; pid is 0 for the kernel's.
 func (s subject) with(f func(pid int) error) (err error) {
 	defer teardown()
@@ -138,8 +149,9 @@ func (s subject) with(f func(pid int) error) (err error) {
 		cmd, err = s.start(dir)
 		if cmd != nil && cmd.Process != nil {
 			pid = cmd.Process.Pid
+			router.Store(cmd.Process)
 			defer func() {
-				_ = cmd.Process.Signal(syscall.SIGTERM)
+				stopRouter()
 				_ = cmd.Wait()
 			}()
 		}

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/binary"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"sync/atomic"
@@ -44,14 +45,14 @@ func packetSocket(ns, dev string, proto uint16) (fd int, err error) {
 	return fd, err
 }
 
-// frames builds 64 flows of 64-octet UDP packets; dst gives each its destination.
-func frames(l2 []byte, size int, dst func(i int) netip.Addr) [][]byte {
+// frames builds UDP packets of that size, 64 flows of them.
+func frames(l2 []byte, size int, dst netip.Addr) [][]byte {
 	out := make([][]byte, 4096)
 	for i := range out {
 		n := size - 40 - 8
 		f := append([]byte(nil), l2...)
 		f = wire.AppendIPv6(f, wire.IPv6Fields{
-			PayloadLength: uint16(8 + n), NextHeader: wire.UDP, HopLimit: 64, Src: netip.MustParseAddr(genAddr), Dst: dst(i),
+			PayloadLength: uint16(8 + n), NextHeader: wire.UDP, HopLimit: 64, Src: netip.MustParseAddr(genAddr), Dst: dst,
 		})
 		f = binary.BigEndian.AppendUint16(f, uint16(10000+i%64))
 		f = binary.BigEndian.AppendUint16(f, 9)
@@ -62,8 +63,17 @@ func frames(l2 []byte, size int, dst func(i int) netip.Addr) [][]byte {
 	return out
 }
 
-// blast sends frames as fast as it can, or at a rate in packets a second, for d.
-func blast(fd int, fs [][]byte, rate int, d time.Duration) (sent int, err error) {
+// load is what the generator sends.
+type load struct {
+	frames [][]byte
+	l2     int // octets of link header in each
+	routes int // not 0: every packet goes to a random one of that many routes (see routePrefix)
+}
+
+// blast sends a load as fast as it can, or at a rate in packets a second, for d.
+func blast(fd int, ld load, rate int, d time.Duration) (sent int, err error) {
+	fs := ld.frames
+	rnd := rand.New(rand.NewPCG(1, 2))
 	var msgs [vector]mmsghdr
 	var iovs [vector]unix.Iovec
 	begin := time.Now()
@@ -79,6 +89,12 @@ func blast(fd int, fs [][]byte, rate int, d time.Duration) (sent int, err error)
 		for i := range msgs {
 			f := fs[next%len(fs)]
 			next++
+			if ld.routes > 0 {
+				i := rnd.IntN(ld.routes)
+				dst := f[ld.l2+24:]
+				binary.BigEndian.PutUint16(dst[2:], uint16(0x1000+i>>16))
+				binary.BigEndian.PutUint16(dst[4:], uint16(i))
+			}
 			iovs[i].Base, iovs[i].Len = unsafe.SliceData(f), uint64(len(f))
 			msgs[i].hdr.Iov, msgs[i].hdr.Iovlen = &iovs[i], 1
 		}
@@ -92,10 +108,12 @@ func blast(fd int, fs [][]byte, rate int, d time.Duration) (sent int, err error)
 	}
 }
 
-// sink counts UDP packets of the test on a socket until stop.
+// sink counts UDP packets of the test on a socket, those that the socket itself had no room for
+// included.
 type sink struct {
 	fd    int
 	count atomic.Int64
+	stop  atomic.Bool
 	done  chan struct{}
 }
 
@@ -121,6 +139,9 @@ func (s *sink) run() {
 	}
 	for {
 		n, _, e := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&msgs[0])), vector, unix.MSG_WAITFORONE, 0, 0)
+		if s.stop.Load() {
+			return
+		}
 		if e == unix.EAGAIN || e == unix.EINTR {
 			continue
 		}
@@ -141,18 +162,27 @@ func (s *sink) run() {
 	}
 }
 
+// now returns the count at this moment.
+func (s *sink) now() int {
+	if st, err := unix.GetsockoptTpacketStats(s.fd, unix.SOL_PACKET, unix.PACKET_STATISTICS); err == nil {
+		s.count.Add(int64(st.Drops)) // reading resets it
+	}
+	return int(s.count.Load())
+}
+
 // settle waits until nothing comes any more and returns the count.
 func (s *sink) settle() int {
 	for {
-		a := s.count.Load()
-		time.Sleep(100 * time.Millisecond)
-		if s.count.Load() == a {
-			return int(a)
+		a := s.now()
+		time.Sleep(150 * time.Millisecond)
+		if s.now() == a {
+			return a
 		}
 	}
 }
 
 func (s *sink) close() {
-	unix.Shutdown(s.fd, unix.SHUT_RD) //nolint:errcheck // ends the read where the kernel has it; closing does elsewhere
+	s.stop.Store(true)
+	<-s.done // within the receive timeout
 	unix.Close(s.fd)
 }
