@@ -119,6 +119,10 @@ func (m *Module) Receive(_ clock.Instant, ev module.Event) {
 	m.compileLater()
 }
 
+// Waiting implements [module.Readier]. There is nothing to wait for, but the answer comes from the
+// loop: after the links and addresses it was told of have become routes.
+func (m *Module) Waiting() []string { return nil }
+
 // Deadline implements [module.Module].
 func (m *Module) Deadline() clock.Instant {
 	d := clock.Never

@@ -100,6 +100,7 @@ func measure(s subject, pid int, r *result) error {
 		}
 		l2 = append(append(append([]byte{}, hw...), 2, 0, 0, 0, 0, 1), 0x86, 0xdd)
 	}
+	idle(pid)
 	snk, err := newSink(nsSink, "s0")
 	if err != nil {
 		return err
@@ -166,6 +167,17 @@ func tcp() (float64, error) {
 		return 0, fmt.Errorf("iperf3: %v %s", err, r.Error)
 	}
 	return r.End.Received.Bits / 1e9, nil
+}
+
+// idle waits until a router that has just started has done what a start brings with it, at most 30 s.
+func idle(pid int) {
+	for range 60 {
+		before := processCPU(pid)
+		time.Sleep(500 * time.Millisecond)
+		if processCPU(pid)-before < int64(25*time.Millisecond) {
+			return
+		}
+	}
 }
 
 // processCPU returns the run time of a process's threads in nanoseconds: user, system, and the
