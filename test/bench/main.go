@@ -115,11 +115,11 @@ func measure(s subject, pid int, r *result) error {
 	if s.routes > 0 {
 		ld.frames = frames(l2, 64, netip.MustParsePrefix(routePrefix(0)).Addr().Next())
 	}
-	if _, err := blast(gen, ld, *rate, *dur/5); err != nil { // warm
+	if err := blast(gen, ld, *rate, *dur/5); err != nil { // warm
 		return err
 	}
 	before, cpu := snk.settle(), processCPU(pid)
-	if _, err := blast(gen, ld, *rate, *dur); err != nil {
+	if err := blast(gen, ld, *rate, *dur); err != nil {
 		return err
 	}
 	inTime := snk.now() - before
@@ -163,8 +163,11 @@ func tcp() (float64, error) {
 		Error string
 	}
 	out := output(fmt.Sprintf("timeout 30 ip netns exec %s iperf3 -6 -J -c %s -t %.1f", nsGen, sinkAddr, max(dur.Seconds(), 1)))
-	if err := json.Unmarshal([]byte(out), &r); err != nil || r.Error != "" {
-		return 0, fmt.Errorf("iperf3: %v %s", err, r.Error)
+	if err := json.Unmarshal([]byte(out), &r); err != nil {
+		return 0, fmt.Errorf("iperf3: %w", err)
+	}
+	if r.Error != "" {
+		return 0, fmt.Errorf("iperf3: %s", r.Error)
 	}
 	return r.End.Received.Bits / 1e9, nil
 }

@@ -71,16 +71,16 @@ type load struct {
 }
 
 // blast sends a load as fast as it can, or at a rate in packets a second, for d.
-func blast(fd int, ld load, rate int, d time.Duration) (sent int, err error) {
+func blast(fd int, ld load, rate int, d time.Duration) error {
 	fs := ld.frames
 	rnd := rand.New(rand.NewPCG(1, 2))
 	var msgs [vector]mmsghdr
 	var iovs [vector]unix.Iovec
-	begin := time.Now()
+	begin, sent := time.Now(), 0
 	for next := 0; ; {
 		elapsed := time.Since(begin)
 		if elapsed >= d {
-			return sent, nil
+			return nil
 		}
 		if rate > 0 && float64(sent) > elapsed.Seconds()*float64(rate) {
 			time.Sleep(200 * time.Microsecond)
@@ -100,7 +100,7 @@ func blast(fd int, ld load, rate int, d time.Duration) (sent int, err error) {
 		}
 		n, _, e := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&msgs[0])), vector, 0, 0, 0)
 		if e != 0 && e != unix.ENOBUFS && e != unix.EAGAIN {
-			return sent, fmt.Errorf("sendmmsg: %w", e)
+			return fmt.Errorf("sendmmsg: %w", e)
 		}
 		if e == 0 {
 			sent += int(n)
