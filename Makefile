@@ -33,6 +33,7 @@ check: ## formatting and vet
 
 race: ## all tests with the race detector
 	$(GO) test -race -timeout 14m ./...
+	$(GO) test ./cmd/... # the command scripts, which run as processes of their own, without it
 
 fuzz: ## every fuzz target for FUZZTIME each
 	scripts/fuzz.sh $(FUZZTIME)
