@@ -23,6 +23,9 @@ func TestHostsReachEachOther(t *testing.T) {
 		{"af_packet without virtio-net header", side{kind: "af_packet"}, side{kind: "af_packet"}, false, 20},
 		{"af_packet, host offloads off", side{kind: "af_packet", offload: true}, side{kind: "af_packet", offload: true}, true, 100},
 		{"af_packet without virtio-net header, host offloads off", side{kind: "af_packet"}, side{kind: "af_packet"}, true, 100},
+		{"tap with several queues", side{kind: "tap", offload: true, extra: ", queues: 4"}, side{kind: "tap", offload: true, extra: ", queues: 2"}, false, 100},
+		{"tun with several queues", side{kind: "tun", offload: true, extra: ", queues: 4"}, side{kind: "tun", offload: true, extra: ", queues: 2"}, false, 100},
+		{"af_packet with several queues", side{kind: "af_packet", offload: true, extra: ", queues: 4"}, side{kind: "af_packet", extra: ", queues: 2"}, false, 50},
 		{"tap without offload to tap with it", side{kind: "tap"}, side{kind: "tap", offload: true}, false, 50},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -39,7 +42,9 @@ func TestHostsReachEachOther(t *testing.T) {
 					t.Errorf("TCP %s: %.0f Mbit/s, want at least %.0f", dir, mbit, c.minTCP)
 				}
 			}
-			iperf(t, p.a, p.b, addrB, "-u -b 50M -t "+seconds(1, 10))
+			if lost := iperfUDP(t, p.a, p.b, addrB, "-b 50M -t "+seconds(1, 10)); lost > 0.5 {
+				t.Errorf("UDP: %.2f %% lost", lost)
+			}
 			if out := in(t, p.a, "traceroute -6 -n -q 1 -w 2 "+addrB); !strings.Contains(out, " 1  "+routerA) || !strings.Contains(out, " 2  "+addrB) {
 				t.Errorf("traceroute does not show our hop:\n%s", out)
 			}

@@ -307,6 +307,13 @@ func (p *topology) hosts() {
 	}
 }
 
+// unhosts takes what hosts gave away again, from devices that are still there.
+func (p *topology) unhosts() {
+	for _, h := range [][3]string{{p.a, p.devA, addrA}, {p.b, p.devB, addrB}} {
+		_, _ = try(fmt.Sprintf("ip -n %s -6 route del default; ip -n %s -6 addr del %s/64 dev %s", h[0], h[0], h[2], h[1]))
+	}
+}
+
 // ping wants every one of n echo replies.
 func ping(t *testing.T, ns, dst string, n int, opts string) {
 	t.Helper()
@@ -316,8 +323,34 @@ func ping(t *testing.T, ns, dst string, n int, opts string) {
 	}
 }
 
-// iperf runs one iperf3 test from a to b and returns the Mbit/s received.
+// iperfEnd is what iperf3 says at the end.
+type iperfEnd struct {
+	SumReceived struct {
+		BitsPerSecond float64 `json:"bits_per_second"`
+	} `json:"sum_received"`
+	Sum struct {
+		Packets     int     `json:"packets"`
+		LostPercent float64 `json:"lost_percent"`
+	} `json:"sum"`
+}
+
+// iperf runs one iperf3 TCP test from a to b and returns the Mbit/s received.
 func iperf(t *testing.T, from, to, dst, opts string) float64 {
+	t.Helper()
+	return runIperf(t, from, to, dst, opts).SumReceived.BitsPerSecond / 1e6
+}
+
+// iperfUDP runs one iperf3 UDP test from a to b and returns the percentage lost.
+func iperfUDP(t *testing.T, from, to, dst, opts string) float64 {
+	t.Helper()
+	end := runIperf(t, from, to, dst, "-u "+opts)
+	if end.Sum.Packets < 1000 {
+		t.Errorf("iperf3 -u %s: only %d packets", opts, end.Sum.Packets)
+	}
+	return end.Sum.LostPercent
+}
+
+func runIperf(t *testing.T, from, to, dst, opts string) iperfEnd {
 	t.Helper()
 	server := exec.Command("ip", "netns", "exec", to, "iperf3", "-s", "-1", "--forceflush")
 	var log bytes.Buffer
@@ -333,20 +366,12 @@ func iperf(t *testing.T, from, to, dst, opts string) float64 {
 	out, err := try(fmt.Sprintf("ip netns exec %s iperf3 -6 -J -c %s %s", from, dst, opts))
 	var r struct {
 		Error string
-		End   struct {
-			SumReceived struct {
-				BitsPerSecond float64 `json:"bits_per_second"`
-			} `json:"sum_received"`
-			Sum struct {
-				BitsPerSecond float64 `json:"bits_per_second"`
-				LostPercent   float64 `json:"lost_percent"`
-			}
-		}
+		End   iperfEnd
 	}
 	if jerr := json.Unmarshal([]byte(out), &r); err != nil || jerr != nil || r.Error != "" {
 		t.Fatalf("iperf3 %s: %v %v %s\n%s", opts, err, jerr, r.Error, out)
 	}
-	return max(r.End.SumReceived.BitsPerSecond, r.End.Sum.BitsPerSecond) / 1e6
+	return r.End
 }
 
 // exitCode returns a command's exit code.

@@ -4,47 +4,83 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 )
 
-// hostState is what must be the same before and after. Counters and what comes and goes by itself
-// (the kernel's own link-local addresses of devices) are left out.
-func (p *topology) hostState(t *testing.T, spaces ...string) string {
+// hostState is what must be the same before and after: devices with their kind, flags, MTU and
+// promiscuity, addresses that somebody gave them, rules and routes.
+func hostState(t *testing.T, spaces ...string) string {
 	t.Helper()
 	var b strings.Builder
 	for _, n := range spaces {
-		b.WriteString(in(t, n, "ip -o -d link | sed 's/^[0-9]*: //; s/numtxqueues.*//'") + in(t, n, "ip -6 -br addr show scope global") + in(t, n, "ip -6 rule"))
+		b.WriteString(n + ":\n" + in(t, n, "ip -o -d link | sed 's/^[0-9]*: //; s/numtxqueues.*//'") + in(t, n, "ip -6 -br addr show scope global") +
+			in(t, n, "ip -6 rule") + in(t, n, "ip -6 route show table all proto static"))
 	}
 	return b.String()
 }
 
 // TestKillAndRestart: kill -9 in mid-traffic and start again: forwards within 3 s, and the host is the
-// same as before the first start.
+// same as before the first start, after the kill and after a clean end.
 func TestKillAndRestart(t *testing.T) {
-	need(t, "iperf3")
-	p := between(t, side{kind: "af_packet", offload: true}, side{kind: "af_packet", offload: true}, "")
-	running := p.hostState(t, p.a, p.b)
-	ping(t, p.a, addrB, 2, "")
-	traffic := strings.TrimSpace(sh(t, fmt.Sprintf("ip netns exec %s ping -6 -f -W 1 %s >/dev/null 2>&1 & echo $!", p.a, addrB)))
-	time.Sleep(300 * time.Millisecond) // traffic
-	p.kill()
-	sh(t, "kill "+traffic)
-	if now := p.hostState(t, p.a, p.b); now != running {
-		t.Errorf("the hosts have changed\nbefore\n%s\nafter\n%s", running, now)
+	need(t)
+	for _, kind := range []string{"af_packet", "tap", "tun"} {
+		t.Run(kind, func(t *testing.T) {
+			p := &topology{a: ns(t), b: ns(t)}
+			ya, da := attach(t, p.a, "left", routerA, side{kind: kind, offload: true})
+			yb, db := attach(t, p.b, "right", routerB, side{kind: kind, offload: true})
+			p.devA, p.devB = da, db
+			yaml := "links:\n" + ya + yb
+			spaces := []string{p.a, p.b}
+			if kind == "af_packet" { // the devices are there, and the kernel has its addresses on the hosts' ends
+				for _, m := range regexp.MustCompile("netns: ([^,]*)").FindAllStringSubmatch(yaml, -1) {
+					spaces = append(spaces, m[1])
+				}
+				eventually(t, "carrier", 5*time.Second, func() bool { return !strings.Contains(hostState(t, spaces...), "state DOWN") })
+			}
+			before := hostState(t, spaces...)
+			same := func(when string) {
+				t.Helper()
+				now := ""
+				for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+					if now = hostState(t, spaces...); now == before {
+						return
+					}
+				}
+				t.Errorf("%s the host has changed\nbefore\n%s\nafter\n%s", when, before, now)
+			}
+			p.appliance = start(t, yaml)
+			p.hosts()
+			ping(t, p.a, addrB, 2, "")
+			traffic := strings.TrimSpace(sh(t, fmt.Sprintf("ip netns exec %s ping -6 -f -W 1 %s >/dev/null 2>&1 & echo $!", p.a, addrB)))
+			eventually(t, "traffic", 5*time.Second, func() bool { return p.received("left") > 500 })
+			p.kill()
+			sh(t, "kill "+traffic)
+			p.unhosts()
+			same("after kill -9")
+			begin := time.Now()
+			p.launch()
+			p.hosts()
+			ping(t, p.a, addrB, 1, "")
+			if d := time.Since(begin); d > 3*time.Second {
+				t.Errorf("forwards again after %s", d)
+			}
+			p.stop()
+			p.unhosts()
+			same("after a clean end")
+		})
 	}
-	for _, where := range strings.Fields(sh(t, "grep -o 'netns: [^,]*' "+p.file()+" | cut -d' ' -f2")) {
-		if out := in(t, where, "ip -d link"); strings.Contains(out, "promiscuity 1") {
-			t.Errorf("the device is still promiscuous:\n%s", out)
-		}
+}
+
+// received is how many packets came in on a link.
+func (a *appliance) received(link string) int {
+	var list []struct {
+		Stats64 struct{ RX struct{ Packets int } }
 	}
-	begin := time.Now()
-	p.launch()
-	ping(t, p.a, addrB, 1, "")
-	if d := time.Since(begin); d > 3*time.Second {
-		t.Errorf("forwards again after %s", d)
-	}
+	a.get(&list, "-s", "link", "show", "dev", link)
+	return list[0].Stats64.RX.Packets
 }
 
 // TestApplyDuringTraffic: a changed MTU and an added route while TCP runs: the connection lives.
@@ -87,9 +123,19 @@ func TestFaultyConfigurationsChangeNothing(t *testing.T) {
 	before := state()
 	for _, f := range files {
 		for _, verb := range []string{"check", "apply"} {
+			want, err := os.ReadFile(strings.TrimSuffix(f, ".yaml") + ".want")
+			if err != nil {
+				t.Fatal(err)
+			}
 			out, err := p.cli("config", verb, "-c", f)
-			if err == nil || exitCode(err) != 65 || !strings.Contains(out, filepath.Base(f)) && !strings.Contains(out, "version") {
+			if err == nil || exitCode(err) != 65 {
 				t.Errorf("config %s %s: %v\n%s", verb, filepath.Base(f), err, out)
+			}
+			for _, fault := range strings.Split(strings.TrimSpace(string(want)), "\n") {
+				// Commands name the file as it was given, which is another way there.
+				if _, fault, _ = strings.Cut(fault, ".yaml"); !strings.Contains(out, fault) {
+					t.Errorf("config %s %s does not say %q:\n%s", verb, filepath.Base(f), fault, out)
+				}
 			}
 		}
 	}
