@@ -77,6 +77,9 @@ func (a *Appliance) linkList() []api.Link {
 }
 
 func (a *Appliance) getLink(_ context.Context, req module.Request) (any, error) {
+	if err := req.Selectors("dev"); err != nil {
+		return nil, err
+	}
 	list := a.linkList()
 	dev := req.Query["dev"]
 	if dev == "" {
@@ -351,6 +354,9 @@ func (a *Appliance) diff(root *config.Root) []api.Change {
 
 // events streams what happens, one JSON object a line.
 func (a *Appliance) events(ctx context.Context, req module.Request, w io.Writer) error {
+	if err := req.Selectors("topics"); err != nil {
+		return err
+	}
 	var topics []string
 	if t := req.Query["topics"]; t != "" {
 		topics = strings.Split(t, ",")

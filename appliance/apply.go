@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"go.uber.org/zap"
 
@@ -29,6 +30,11 @@ func (a *Appliance) Apply(root *config.Root, source string) error {
 // commit prepares and then commits root. applyMu is held.
 func (a *Appliance) commit(root *config.Root) error {
 	ctx := context.Background()
+	if a.generation > 0 {
+		if err := sameSinceStart(&a.root.System, &root.System); err != nil {
+			return err
+		}
+	}
 	plan, err := a.planLinks(root)
 	if err != nil {
 		return err
@@ -73,6 +79,31 @@ func (a *Appliance) commit(root *config.Root) error {
 		a.opts.OnApply(root)
 	}
 	return nil
+}
+
+// sameSinceStart refuses a change of what is settled when the program starts.
+func sameSinceStart(old, next *config.System) error {
+	var changed []string
+	for _, x := range []struct {
+		path     string
+		old, new any
+	}{
+		{"system.state_dir", old.StateDir, next.StateDir},
+		{"system.run_dir", old.RunDir, next.RunDir},
+		{"system.seed", old.Seed, next.Seed},
+		{"system.log.format", old.Log.Format, next.Log.Format},
+		{"system.control.socket", old.Control.Socket, next.Control.Socket},
+		{"system.control.socket_mode", old.Control.SocketMode, next.Control.SocketMode},
+		{"system.control.group", old.Control.Group, next.Control.Group},
+	} {
+		if x.old != x.new {
+			changed = append(changed, fmt.Sprintf("%s: from %q to %q takes a restart: leave it, or stop and run again", x.path, fmt.Sprint(x.old), fmt.Sprint(x.new)))
+		}
+	}
+	if changed == nil {
+		return nil
+	}
+	return module.Refuse(strings.Join(changed, "\n"))
 }
 
 // Check reports what only the modules can find wrong with a configuration. It opens and changes

@@ -56,6 +56,9 @@ func (a *Appliance) writeOptions() observe.WriteOptions {
 
 // captureStream answers `leveret capture`.
 func (a *Appliance) captureStream(ctx context.Context, req module.Request, w io.Writer) error {
+	if err := req.Selectors("link", "point", "snaplen"); err != nil {
+		return err
+	}
 	o := observe.TapOptions{}
 	if name := req.Query["link"]; name != "" && name != "any" {
 		l := a.linkSnap.Load().Name(name)

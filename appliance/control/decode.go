@@ -47,17 +47,3 @@ func Query(filter any) (url.Values, error) {
 	}
 	return q, nil
 }
-
-// Filter fills a filter (see [Query]) from a request's query; an unknown key is an error.
-func Filter(query map[string]string, filter any) error {
-	b, err := json.Marshal(query)
-	if err != nil {
-		return err
-	}
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(filter); err != nil {
-		return BadRequest("query: %v", err)
-	}
-	return nil
-}

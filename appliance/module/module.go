@@ -13,8 +13,12 @@
 package module
 
 import (
+	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -196,6 +200,17 @@ type Request struct {
 	Query map[string]string
 	// Decode fills v from the JSON body; an unknown key is an error.
 	Decode func(v any) error
+}
+
+// Selectors returns an error when the query has a key that is not one of keys, so that a typing
+// error does not select everything.
+func (r Request) Selectors(keys ...string) error {
+	for _, k := range slices.Sorted(maps.Keys(r.Query)) {
+		if !slices.Contains(keys, k) {
+			return Refuse(fmt.Sprintf("unknown selector %q; there are: %s", k, strings.Join(keys, ", ")))
+		}
+	}
+	return nil
 }
 
 // Refused is an error that goes to the operator as it is: exit code 2, "Error: ...".

@@ -68,6 +68,9 @@ func (m *Module) neighFilter(f ndpapi.NeighFilter) (only *linkState, match func(
 }
 
 func (m *Module) showNeigh(now clock.Instant, req module.Request) (any, error) {
+	if err := req.Selectors("dev", "to", "nud"); err != nil {
+		return nil, err
+	}
 	only, match, err := m.neighFilter(ndpapi.NeighFilter{Dev: req.Query["dev"], To: req.Query["to"], NUD: req.Query["nud"]})
 	if err != nil {
 		return nil, err
@@ -183,6 +186,9 @@ func (m *Module) addrFilter(f ndpapi.AddrFilter) (func(*address) bool, error) {
 }
 
 func (m *Module) showAddr(now clock.Instant, req module.Request) (any, error) {
+	if err := req.Selectors("dev", "scope", "to"); err != nil {
+		return nil, err
+	}
 	match, err := m.addrFilter(ndpapi.AddrFilter{Dev: req.Query["dev"], Scope: req.Query["scope"], To: req.Query["to"]})
 	if err != nil {
 		return nil, err
@@ -312,6 +318,9 @@ func (m *Module) flushAddr(now clock.Instant, req module.Request) (any, error) {
 }
 
 func (m *Module) showMAddr(_ clock.Instant, req module.Request) (any, error) {
+	if err := req.Selectors("dev"); err != nil {
+		return nil, err
+	}
 	only, err := m.dev(req.Query["dev"], true)
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package policyroute
 
 import (
+	"fmt"
 	"net/netip"
 	"strconv"
 	"time"
@@ -146,6 +147,9 @@ func (m *Module) event(table uint32, r fib.Route, deleted bool) {
 }
 
 func (m *Module) show(now clock.Instant, req module.Request) (any, error) {
+	if err := req.Selectors("table", "dev", "proto", "type", "root", "match", "exact", "via", "metric"); err != nil {
+		return nil, err
+	}
 	q := req.Query
 	f, err := m.parseFilter(routeapi.Filter{
 		Table: q["table"], Dev: q["dev"], Proto: q["proto"], Type: q["type"], Root: q["root"], Match: q["match"], Exact: q["exact"],
@@ -301,10 +305,26 @@ func (m *Module) complete(now clock.Instant, r *fib.Route, expires *int64) error
 	return nil
 }
 
+// number reads a selector that is a number of so many bits, decimal or 0x; absent is 0.
+func number[T uint8 | uint16 | uint32](req module.Request, key string, bits int) (T, error) {
+	text := req.Query[key]
+	if text == "" {
+		return 0, nil
+	}
+	v, err := strconv.ParseUint(text, 0, bits)
+	if err != nil {
+		return 0, module.Refuse(fmt.Sprintf("%s: %q is not a number of %d bits", key, text, bits))
+	}
+	return T(v), nil
+}
+
 // get answers `route get` as the packet path would.
 func (m *Module) get(_ clock.Instant, req module.Request) (any, error) {
+	err := req.Selectors("dst", "from", "iif", "oif", "mark", "ipproto", "sport", "dport")
+	if err != nil {
+		return nil, err
+	}
 	var q module.RouteQuery
-	var err error
 	if q.Dst, err = netip.ParseAddr(req.Query["dst"]); err != nil {
 		return nil, module.Refuse("inet6 address is expected rather than \"" + req.Query["dst"] + "\".")
 	}
@@ -326,6 +346,18 @@ func (m *Module) get(_ clock.Instant, req module.Request) (any, error) {
 			}
 			*x.to = l.Index
 		}
+	}
+	if q.Mark, err = number[uint32](req, "mark", 32); err != nil {
+		return nil, err
+	}
+	if q.Proto, err = number[uint8](req, "ipproto", 8); err != nil {
+		return nil, err
+	}
+	if q.SPort, err = number[uint16](req, "sport", 16); err != nil {
+		return nil, err
+	}
+	if q.DPort, err = number[uint16](req, "dport", 16); err != nil {
+		return nil, err
 	}
 	res := m.Route(q)
 	if res.Route == nil {

@@ -258,6 +258,14 @@ func TestCommandsRefuseInTheKernelsWords(t *testing.T) {
 			t.Errorf("get %s: %v", dst, err)
 		}
 	}
+	for _, q := range []map[string]string{{"dst": "2001:db8:f::1", "makr": "1"}, {"dst": "2001:db8:f::1", "mark": "one"}, {"dst": "2001:db8:f::1", "dport": "65536"}} {
+		if _, err := b.m.get(now, request(q, nil)); err == nil {
+			t.Errorf("get %v was answered", q)
+		}
+	}
+	if _, err := b.m.show(now, request(map[string]string{"tabel": "main"}, nil)); fmt.Sprint(err) != `unknown selector "tabel"; there are: table, dev, proto, type, root, match, exact, via, metric` {
+		t.Errorf("show: %v", err)
+	}
 	b.m.flush(now, request(nil, routeapi.Filter{Exact: "default"}))
 	if _, err := b.m.get(now, request(map[string]string{"dst": "2001:db8:f::1"}, nil)); fmt.Sprint(err) != "Network is unreachable" {
 		t.Errorf("after the flush: %v", err)

@@ -149,6 +149,14 @@ func TestFaultyConfigurationsChangeNothing(t *testing.T) {
 	if out, err := p.cli("config", "apply", "-c", file); err == nil || !strings.Contains(out, "links[third]") || !strings.Contains(out, "no device nosuch0") {
 		t.Errorf("impossible: %v\n%s", err, out)
 	}
+	// What is settled at the start cannot change, and nothing of such a file takes effect.
+	settled := strings.Replace(strings.Replace(sh(t, "cat "+p.file()), "format: console", "format: json", 1), "mtu: 1500", "mtu: 1300", 1)
+	if err := os.WriteFile(file, []byte(settled), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := p.cli("config", "apply", "-c", file); err == nil || exitCode(err) != 2 || !strings.Contains(out, "system.log.format") || !strings.Contains(out, "restart") {
+		t.Errorf("settled at the start: %v\n%s", err, out)
+	}
 	if after := state(); after != before {
 		t.Errorf("the running state has changed\n%s\n%s", before, after)
 	}
