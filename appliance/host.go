@@ -42,13 +42,12 @@ func (h *host) mustInit() {
 }
 
 func (h *host) Mail(ev module.Event) bool {
-	select {
-	case h.loop.mail <- ev:
-		return true
-	default:
+	if !h.loop.mail.put(ev) {
 		h.busy.Inc()
 		return false
 	}
+	h.loop.nudge()
+	return true
 }
 
 func (h *host) Links() *module.Links { return h.a.linkSnap.Load() }
@@ -62,6 +61,7 @@ func (h *host) Transmit(p *packet.Packet, link int, dst [6]byte) {
 }
 func (h *host) SendError(p *packet.Packet, e module.ICMPError) { h.a.path.SendError(p, e) }
 func (h *host) Drop(p *packet.Packet, r packet.Reason)         { h.a.path.Drop(p, r) }
+func (h *host) Watched(topic string) bool                      { return h.a.bus.Watched(topic) }
 func (h *host) Publish(topic string, v any)                    { h.a.bus.Publish(topic, v) }
 
 func (h *host) Counter(name string) *module.Counter {

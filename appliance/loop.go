@@ -9,8 +9,8 @@ import (
 	"leveret/appliance/module"
 )
 
-// mailboxLen bounds the messages from the packet path that wait for one module.
-const mailboxLen = 1024
+// mailBatch is how many messages a loop takes before it looks at its deadline again.
+const mailBatch = 64
 
 // errStopped is what a call gets when the loop it waits for has ended.
 var errStopped = errors.New("the appliance is stopping")
@@ -20,11 +20,12 @@ var errStopped = errors.New("the appliance is stopping")
 type loop struct {
 	mod   module.Module
 	clock clock.Clock
-	mail  chan module.Event
+	mail  mailbox
+	batch [mailBatch]module.Event
 
 	mu     sync.Mutex
 	calls  []func(now clock.Instant)
-	wake   chan struct{} // holds a token while there are calls, or the deadline may have moved
+	wake   chan struct{} // holds a token while there is mail or a call, or the deadline may have moved
 	ended  chan struct{}
 	quit   chan struct{}
 	manual bool
@@ -34,7 +35,7 @@ type loop struct {
 func newLoop(m module.Module, c clock.Clock, manual bool) *loop {
 	return &loop{
 		mod: m, clock: c, manual: manual,
-		mail: make(chan module.Event, mailboxLen), wake: make(chan struct{}, 1), ended: make(chan struct{}), quit: make(chan struct{}),
+		wake: make(chan struct{}, 1), ended: make(chan struct{}), quit: make(chan struct{}),
 	}
 }
 
@@ -112,8 +113,6 @@ func (l *loop) run() {
 			}
 		}
 		select {
-		case ev := <-l.mail:
-			l.mod.Receive(l.clock.Now(), ev)
 		case <-l.wake:
 		case <-l.quit:
 			if timer != nil {
@@ -124,11 +123,24 @@ func (l *loop) run() {
 			return
 		}
 		l.drain()
+		if l.receive() {
+			l.nudge() // there may be more
+		}
 		if now := l.clock.Now(); l.mod.Deadline() <= now {
 			armed = clock.Never // fired: what follows is armed anew even if it is the same instant
 			l.mod.Tick(now)
 		}
 	}
+}
+
+// receive gives the module a batch of its mail; it reports whether there was any.
+func (l *loop) receive() bool {
+	n := l.mail.take(l.batch[:])
+	for i := range n {
+		l.mod.Receive(l.clock.Now(), l.batch[i])
+		l.batch[i] = module.Event{}
+	}
+	return n > 0
 }
 
 // drain makes the queued calls; it reports whether there were any.
@@ -153,15 +165,8 @@ func (l *loop) drain() bool {
 // there was anything.
 func (l *loop) step() bool {
 	worked := l.drain()
-	for {
-		select {
-		case ev := <-l.mail:
-			l.mod.Receive(l.clock.Now(), ev)
-			worked = true
-			continue
-		default:
-		}
-		break
+	for l.receive() {
+		worked = true
 	}
 	if now := l.clock.Now(); l.mod.Deadline() <= now {
 		l.mod.Tick(now)

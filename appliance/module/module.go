@@ -53,12 +53,28 @@ type Module interface {
 	Stop(now clock.Instant)
 }
 
-// Event is one message in a module's mailbox. Kind and the rest mean what the module says.
+// Class tells messages of one link apart that must not keep each other waiting: each has a queue of
+// its own in the mailbox, in order, and the queues take turns.
+type Class uint8
+
+// The classes.
+const (
+	ClassOwn           Class = iota // what this node itself began
+	ClassSolicitation               // somebody asks
+	ClassAdvertisement              // somebody answers or announces
+	ClassRouter                     // what routers and hosts say about routers
+	ClassGroup                      // group membership
+	NumClasses
+)
+
+// Event is one message in a module's mailbox. Kind, Link (0 = none), Addr and Pkt mean what the
+// module says.
 type Event struct {
-	Kind int
-	Link int
-	Addr [16]byte
-	Pkt  *packet.Packet // owned by the receiver
+	Kind  int
+	Class Class
+	Link  int
+	Addr  [16]byte
+	Pkt   *packet.Packet // owned by the receiver
 }
 
 // LinkObserver is a module that wants to know when links come, go or change. Called on its loop.
@@ -153,8 +169,8 @@ type Host interface {
 	Hook(Stage, Hook)
 	Handle(method, path string, h Handler)
 
-	// Mail puts ev in the module's own mailbox. Any goroutine; false when the mailbox is full
-	// (counted): ev.Pkt stays the caller's then.
+	// Mail puts ev in the module's own mailbox. Any goroutine; false when the queue of its link
+	// and class is full (counted): ev.Pkt stays the caller's then.
 	Mail(ev Event) bool
 
 	// Links and Addrs return the current snapshots. Any goroutine.
@@ -176,6 +192,9 @@ type Host interface {
 	// account and captures show it. p is borrowed.
 	Drop(p *packet.Packet, r packet.Reason)
 
+	// Watched reports whether anybody subscribes to the topic, so that what nobody would see need
+	// not be made. Any goroutine.
+	Watched(topic string) bool
 	// Publish tells the subscribers of `leveret monitor TOPIC` about v, a value that renders as
 	// one JSON object in the keys of the topic's `show` command.
 	Publish(topic string, v any)

@@ -53,10 +53,19 @@ func (b *Bus) Publish(topic string, v any) {
 	}
 	ev := Event{Topic: topic, Time: b.wall(), Data: v}
 	for _, s := range subs {
-		if len(s.topics) == 0 || slices.Contains(s.topics, topic) {
+		if s.takes(topic) {
 			s.put(ev)
 		}
 	}
+}
+
+// Watched reports whether anybody subscribes to topic. Any goroutine.
+func (b *Bus) Watched(topic string) bool {
+	return slices.ContainsFunc(*b.subs.Load(), func(s *Subscription) bool { return s.takes(topic) })
+}
+
+func (s *Subscription) takes(topic string) bool {
+	return len(s.topics) == 0 || slices.Contains(s.topics, topic)
 }
 
 // Subscription is one subscriber's ring of events.

@@ -60,6 +60,16 @@ func (m *Module) eventAddr(now clock.Instant, a *address, deleted bool) {
 	m.host.Publish("addr", ndpapi.Link{Deleted: deleted, IfIndex: a.link, IfName: name, AddrInfo: []ndpapi.Addr{addrJSON(now, a)}})
 }
 
+// eventNeigh tells `leveret monitor neigh` about a neighbor.
+func (m *Module) eventNeigh(now clock.Instant, l *linkState, e *nud.Entry, deleted bool) {
+	if !m.host.Watched("neigh") { // the wire can make many of these
+		return
+	}
+	j := m.neighJSON(now, l, e, false)
+	j.Deleted = deleted
+	m.host.Publish("neigh", j)
+}
+
 // eventGroup tells `leveret monitor maddress` about a group.
 func (m *Module) eventGroup(l *linkState, g netip.Addr, deleted bool) {
 	m.host.Publish("maddr", ndpapi.Groups{

@@ -83,11 +83,23 @@ func (m *Module) Init(h module.Host) error {
 
 // discovery is the hook for ND and MLD messages. Workers.
 func (m *Module) discovery(p *packet.Packet) packet.Verdict {
-	c := p.Clone()
-	if !m.host.Mail(module.Event{Kind: evMessage, Link: p.In, Pkt: c}) {
+	if !m.host.Mail(module.Event{Kind: evMessage, Class: class(p.Bytes()[p.TransOff]), Link: p.In, Pkt: p.Clone()}) {
 		return packet.Drop(packet.ModuleBusy)
 	}
 	return packet.Consumed
+}
+
+// class sorts the messages, so that a flood of one sort does not keep the others waiting.
+func class(icmpType uint8) module.Class {
+	switch icmpType {
+	case wire.TypeNeighborSolicitation:
+		return module.ClassSolicitation
+	case wire.TypeNeighborAdvertisement:
+		return module.ClassAdvertisement
+	case wire.TypeRouterSolicitation, wire.TypeRouterAdvertisement, wire.TypeRedirect:
+		return module.ClassRouter
+	}
+	return module.ClassGroup
 }
 
 // resolve is the hook that finds the next hop's link-layer address. Workers: no lock, and no

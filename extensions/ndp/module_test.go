@@ -3,16 +3,13 @@ package ndp
 import (
 	"bytes"
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
-	"go.uber.org/zap"
-
-	"leveret/appliance/clock"
 	"leveret/appliance/module"
+	"leveret/appliance/module/moduletest"
 	"leveret/appliance/packet"
 	"leveret/appliance/wire"
 	"leveret/extensions/ndp/ndwire"
@@ -20,39 +17,9 @@ import (
 
 // bench is a module on a host that keeps everything it is given.
 type bench struct {
-	t     *testing.T
-	m     *Module
-	clock *clock.Manual
-	rand  *rand.Rand
-	links []*module.Link
-	addrs *module.Addrs
-	mail  []module.Event
-
-	sent    [][]byte // transmitted packets
-	errors  []module.ICMPError
-	dropped []packet.Reason
-	count   map[string]*module.Counter
-}
-
-func (b *bench) Log() *zap.Logger                               { return zap.NewNop() }
-func (b *bench) Clock() clock.Clock                             { return b.clock }
-func (b *bench) Rand() *rand.Rand                               { return b.rand }
-func (b *bench) Hook(module.Stage, module.Hook)                 {}
-func (b *bench) Handle(string, string, module.Handler)          {}
-func (b *bench) Mail(ev module.Event) bool                      { b.mail = append(b.mail, ev); return true }
-func (b *bench) Links() *module.Links                           { return module.NewLinks(b.links) }
-func (b *bench) Addrs() *module.Addrs                           { return b.addrs }
-func (b *bench) PublishAddrs(a *module.Addrs)                   { b.addrs = a }
-func (b *bench) Send(*packet.Packet)                            {}
-func (b *bench) Transmit(p *packet.Packet, _ int, _ [6]byte)    { b.sent = append(b.sent, p.Bytes()) }
-func (b *bench) SendError(_ *packet.Packet, e module.ICMPError) { b.errors = append(b.errors, e) }
-func (b *bench) Drop(_ *packet.Packet, r packet.Reason)         { b.dropped = append(b.dropped, r) }
-func (b *bench) Publish(string, any)                            {}
-func (b *bench) Counter(name string) *module.Counter {
-	if b.count[name] == nil {
-		b.count[name] = &module.Counter{}
-	}
-	return b.count[name]
+	*moduletest.Host
+	t *testing.T
+	m *Module
 }
 
 var (
@@ -62,11 +29,8 @@ var (
 
 // newBench starts a module on one Ethernet link with that link-local setting and addresses.
 func newBench(t *testing.T, linkLocal string, addrs ...string) *bench {
-	b := &bench{
-		t: t, clock: clock.NewManual(), rand: rand.New(rand.NewPCG(1, 1)), addrs: module.NewAddrs(nil, nil), count: map[string]*module.Counter{},
-		links: []*module.Link{{Index: 1, Name: "lan0", Kind: "pipe", Ethernet: true, MAC: ownMAC, MTU: 1500, Up: true, Carrier: true, Forwarding: true}},
-	}
-	b.m = New()
+	b := &bench{Host: moduletest.NewHost(), t: t, m: New()}
+	b.LinkList = []*module.Link{{Index: 1, Name: "lan0", Kind: "pipe", Ethernet: true, MAC: ownMAC, MTU: 1500, Up: true, Carrier: true, Forwarding: true}}
 	if err := b.m.Init(b); err != nil {
 		t.Fatal(err)
 	}
@@ -78,22 +42,22 @@ func newBench(t *testing.T, linkLocal string, addrs ...string) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	commit(b.clock.Now())
-	b.m.Start(b.clock.Now())
+	commit(b.Manual.Now())
+	b.m.Start(b.Manual.Now())
 	return b
 }
 
 // advance lets d pass, every deadline at its own instant.
 func (b *bench) advance(d time.Duration) {
-	end := b.clock.Now().Add(d)
+	end := b.Manual.Now().Add(d)
 	for {
 		next := b.m.Deadline()
 		if next > end {
-			b.clock.AdvanceTo(end)
+			b.Manual.AdvanceTo(end)
 			return
 		}
-		b.clock.AdvanceTo(next)
-		b.m.Tick(b.clock.Now())
+		b.Manual.AdvanceTo(next)
+		b.m.Tick(b.Manual.Now())
 	}
 }
 
@@ -101,23 +65,23 @@ func (b *bench) advance(d time.Duration) {
 func (b *bench) hear(pkt []byte) {
 	p := packet.New(pkt)
 	p.In, p.SrcMAC, p.Proto, p.TransOff = 1, peerMAC, wire.ICMPv6, 40
-	b.m.Receive(b.clock.Now(), module.Event{Kind: evMessage, Link: 1, Pkt: p})
+	b.m.Receive(b.Manual.Now(), module.Event{Kind: evMessage, Link: 1, Pkt: p})
 }
 
 // solicitations returns the NS sent since the last call.
 func (b *bench) messages() (out []ndwire.Message) {
-	for _, s := range b.sent {
+	for _, s := range b.Sent {
 		if m, err := ndwire.Parse(s, 40, false); err == nil {
 			out = append(out, m)
 		}
 	}
-	b.sent = nil
+	b.Sent = nil
 	return out
 }
 
 // linkLocal returns the link-local address of the link.
 func (b *bench) linkLocal() *module.Addr {
-	for _, a := range b.addrs.All() {
+	for _, a := range b.AddrSnap.All() {
 		if a.Addr.IsLinkLocalUnicast() {
 			return a
 		}
@@ -166,7 +130,7 @@ func TestDuplicateStableAddressIsMadeAnew(t *testing.T) {
 	if a := b.linkLocal(); !a.DADFailed || !seen[a.Addr] {
 		t.Errorf("after three retries %+v", a)
 	}
-	if n := b.count["dad_failed"].Value(); n != 4 {
+	if n := b.Counters["dad_failed"].Value(); n != 4 {
 		t.Errorf("%d failures counted", n)
 	}
 }
@@ -180,9 +144,9 @@ func TestDuplicateOfAHardwareAddressStopsTheLink(t *testing.T) {
 		t.Fatal("the link goes on")
 	}
 	b.advance(5 * time.Second)
-	b.sent = nil
+	b.Sent = nil
 	b.hear(ndwire.AppendNS(nil, ndwire.NS{Src: netip.MustParseAddr("fe80::2"), Dst: wire.SolicitedNode(netip.MustParseAddr("2001:db8::1")), Target: netip.MustParseAddr("2001:db8::1"), SourceLLA: &peerMAC}))
-	if len(b.sent) != 0 {
+	if len(b.Sent) != 0 {
 		t.Error("it still answers")
 	}
 }
@@ -192,7 +156,7 @@ func TestLoopedProbe(t *testing.T) {
 	b := newBench(t, "fe80::1")
 	b.advance(time.Second)
 	var probe []byte
-	for _, s := range b.sent {
+	for _, s := range b.Sent {
 		if m, err := ndwire.Parse(s, 40, false); err == nil && m.Nonce != nil {
 			probe = bytes.Clone(s)
 		}
@@ -200,8 +164,8 @@ func TestLoopedProbe(t *testing.T) {
 	b.messages()
 	b.hear(probe)
 	b.advance(10 * time.Second)
-	if n := len(b.messages()); n != 3 || b.count["dad_looped_back"].Value() != 1 {
-		t.Errorf("%d more probes, %d loops counted", n, b.count["dad_looped_back"].Value())
+	if n := len(b.messages()); n != 3 || b.Counters["dad_looped_back"].Value() != 1 {
+		t.Errorf("%d more probes, %d loops counted", n, b.Counters["dad_looped_back"].Value())
 	}
 	if a := b.linkLocal(); a.Tentative || a.DADFailed {
 		t.Errorf("%+v", a)
@@ -213,10 +177,10 @@ func TestLoopedProbe(t *testing.T) {
 func TestUnresolvedNeighborIsReported(t *testing.T) {
 	b := newBench(t, "fe80::1", "2001:db8::1/64")
 	b.advance(5 * time.Second)
-	b.sent = nil
+	b.Sent = nil
 	target := netip.MustParseAddr("2001:db8::9")
 	for range 2 {
-		b.m.Receive(b.clock.Now(), module.Event{Kind: evResolve, Link: 1, Addr: target.As16(), Pkt: packet.New([]byte("queued"))})
+		b.m.Receive(b.Manual.Now(), module.Event{Kind: evResolve, Link: 1, Addr: target.As16(), Pkt: packet.New([]byte("queued"))})
 	}
 	b.advance(10 * time.Second)
 	ms := b.messages()
@@ -224,8 +188,8 @@ func TestUnresolvedNeighborIsReported(t *testing.T) {
 		t.Errorf("%d solicitations %+v", len(ms), ms)
 	}
 	want := module.ICMPError{Type: 1, Code: 3}
-	if len(b.errors) != 2 || b.errors[0] != want || len(b.dropped) != 2 {
-		t.Errorf("errors %v, dropped %v", b.errors, b.dropped)
+	if len(b.Errors) != 2 || b.Errors[0] != want || len(b.Dropped) != 2 {
+		t.Errorf("errors %v, dropped %v", b.Errors, b.Dropped)
 	}
 }
 
@@ -233,11 +197,11 @@ func TestUnresolvedNeighborIsReported(t *testing.T) {
 func TestAnnounceAfterAddressChange(t *testing.T) {
 	b := newBench(t, "fe80::1", "2001:db8::1/64")
 	b.advance(5 * time.Second)
-	b.sent = nil
-	l := *b.links[0]
+	b.Sent = nil
+	l := *b.LinkList[0]
 	l.MAC = [6]byte{2, 9, 9, 9, 9, 9}
-	b.links[0] = &l
-	b.m.LinksChanged(b.clock.Now(), b.Links())
+	b.LinkList[0] = &l
+	b.m.LinksChanged(b.Manual.Now(), b.Links())
 	ms := b.messages()
 	if len(ms) != 2 {
 		t.Fatalf("%d announcements", len(ms))
@@ -254,14 +218,14 @@ func TestLinkUpRunsDADAgain(t *testing.T) {
 	b := newBench(t, "fe80::1", "2001:db8::1/64")
 	b.advance(5 * time.Second)
 	set := func(carrier bool) {
-		l := *b.links[0]
+		l := *b.LinkList[0]
 		l.Carrier = carrier
-		b.links[0] = &l
-		b.m.LinksChanged(b.clock.Now(), b.Links())
+		b.LinkList[0] = &l
+		b.m.LinksChanged(b.Manual.Now(), b.Links())
 	}
 	set(false)
 	b.advance(time.Minute)
-	b.sent = nil
+	b.Sent = nil
 	set(true)
 	if len(b.m.Waiting()) != 2 || !b.linkLocal().Tentative {
 		t.Errorf("waiting for %v", b.m.Waiting())
@@ -275,13 +239,13 @@ func TestLinkUpRunsDADAgain(t *testing.T) {
 // TestLifetimes: deprecated, then gone.
 func TestLifetimes(t *testing.T) {
 	b := newBench(t, "fe80::1")
-	now := b.clock.Now()
+	now := b.Manual.Now()
 	b.m.addAddress(now, &address{addr: netip.MustParseAddr("2001:db8::5"), prefixLen: 64, link: 1, valid: now.Add(20 * time.Second), preferred: now.Add(10 * time.Second)})
 	b.m.publish(now)
 	k := netip.MustParseAddr("2001:db8::5").As16()
 	for _, c := range []struct{ there, deprecated bool }{{true, false}, {true, true}, {false, false}} {
-		if a := b.addrs.Lookup(&k, 1); (a != nil) != c.there || a != nil && a.Deprecated != c.deprecated {
-			t.Errorf("after %s: %+v", b.clock.Now().Sub(now), a)
+		if a := b.AddrSnap.Lookup(&k, 1); (a != nil) != c.there || a != nil && a.Deprecated != c.deprecated {
+			t.Errorf("after %s: %+v", b.Manual.Now().Sub(now), a)
 		}
 		b.advance(11 * time.Second)
 	}

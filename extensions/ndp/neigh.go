@@ -45,12 +45,10 @@ func (m *Module) apply(now clock.Instant, l *linkState, es []nud.Effect) {
 			if !e.Entry.HasLLA && e.Entry.State != nud.Failed { // nothing to send to yet
 				l.table.remove(e.Entry.Addr)
 			}
-			m.host.Publish("neigh", m.neighJSON(now, l, e.Entry, false))
+			m.eventNeigh(now, l, e.Entry, false)
 		case nud.Removed:
 			l.table.remove(e.Addr)
-			j := m.neighJSON(now, l, e.Entry, false)
-			j.Deleted = true
-			m.host.Publish("neigh", j)
+			m.eventNeigh(now, l, e.Entry, true)
 		}
 	}
 	clear(es)

@@ -2,16 +2,14 @@ package policyroute
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
-	"go.uber.org/zap"
-
 	"leveret/appliance/clock"
 	"leveret/appliance/module"
+	"leveret/appliance/module/moduletest"
 	"leveret/appliance/packet"
 	"leveret/appliance/wire"
 	"leveret/extensions/policyroute/fib"
@@ -20,29 +18,10 @@ import (
 
 // bench is a module on a host of two links.
 type bench struct {
-	t     testing.TB
-	m     *Module
-	clock *clock.Manual
-	links []*module.Link
-	addrs *module.Addrs
-	mail  chan module.Event
+	*moduletest.Host
+	t testing.TB
+	m *Module
 }
-
-func (b *bench) Log() *zap.Logger                           { return zap.NewNop() }
-func (b *bench) Clock() clock.Clock                         { return b.clock }
-func (b *bench) Rand() *rand.Rand                           { return nil }
-func (b *bench) Hook(module.Stage, module.Hook)             {}
-func (b *bench) Handle(string, string, module.Handler)      {}
-func (b *bench) Mail(ev module.Event) bool                  { b.mail <- ev; return true }
-func (b *bench) Links() *module.Links                       { return module.NewLinks(b.links) }
-func (b *bench) Addrs() *module.Addrs                       { return b.addrs }
-func (b *bench) PublishAddrs(*module.Addrs)                 {}
-func (b *bench) Send(*packet.Packet)                        {}
-func (b *bench) Transmit(*packet.Packet, int, [6]byte)      {}
-func (b *bench) SendError(*packet.Packet, module.ICMPError) {}
-func (b *bench) Drop(*packet.Packet, packet.Reason)         {}
-func (b *bench) Publish(string, any)                        {}
-func (b *bench) Counter(string) *module.Counter             { return &module.Counter{} }
 
 // section is a list of routes as the configuration has it.
 type section []RouteConfig
@@ -52,23 +31,22 @@ func (s section) Decode(v any) error             { *v.(*[]RouteConfig) = s; retu
 func (s section) Fault(key, msg, _ string) error { return fmt.Errorf("%s: %s", key, msg) }
 
 func newBench(t testing.TB, routes ...RouteConfig) *bench {
-	b := &bench{t: t, clock: clock.NewManual(), mail: make(chan module.Event, 16)}
+	b := &bench{Host: moduletest.NewHost(), t: t, m: New()}
 	for i, name := range []string{"lan0", "wan0"} {
-		b.links = append(b.links, &module.Link{Index: i + 1, Name: name, MTU: 1500, Up: true, Carrier: true})
+		b.LinkList = append(b.LinkList, &module.Link{Index: i + 1, Name: name, MTU: 1500, Up: true, Carrier: true})
 	}
 	addr := func(s string, l int) *module.Addr {
 		p := netip.MustParsePrefix(s)
 		return &module.Addr{Addr: p.Addr(), PrefixLen: p.Bits(), Link: l, ValidUntil: clock.Never, PreferredUntil: clock.Never}
 	}
-	b.addrs = module.NewAddrs([]*module.Addr{addr("2001:db8:1::1/64", 1), addr("2001:db8:2::1/64", 2), addr("fe80::1/64", 1), addr("fe80::1/64", 2)}, nil)
-	b.m = New()
+	b.AddrSnap = module.NewAddrs([]*module.Addr{addr("2001:db8:1::1/64", 1), addr("2001:db8:2::1/64", 2), addr("fe80::1/64", 1), addr("fe80::1/64", 2)}, nil)
 	if err := b.m.Init(b); err != nil {
 		t.Fatal(err)
 	}
 	b.apply(routes...)
-	b.m.Start(b.clock.Now())
-	b.m.LinksChanged(b.clock.Now(), b.Links())
-	b.m.AddrsChanged(b.clock.Now(), b.addrs)
+	b.m.Start(b.Manual.Now())
+	b.m.LinksChanged(b.Manual.Now(), b.Links())
+	b.m.AddrsChanged(b.Manual.Now(), b.AddrSnap)
 	return b
 }
 
@@ -87,15 +65,15 @@ func (b *bench) apply(routes ...RouteConfig) {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	commit(b.clock.Now())
+	commit(b.Manual.Now())
 }
 
 // up changes a link's carrier.
 func (b *bench) up(i int, carrier bool) {
-	l := *b.links[i-1]
+	l := *b.LinkList[i-1]
 	l.Carrier = carrier
-	b.links[i-1] = &l
-	b.m.LinksChanged(b.clock.Now(), b.Links())
+	b.LinkList[i-1] = &l
+	b.m.LinksChanged(b.Manual.Now(), b.Links())
 }
 
 // toward returns a packet to dst.
@@ -231,7 +209,7 @@ func request(query map[string]string, body any) module.Request {
 // TestCommandsRefuseInTheKernelsWords.
 func TestCommandsRefuseInTheKernelsWords(t *testing.T) {
 	b := newBench(t)
-	now := b.clock.Now()
+	now := b.Manual.Now()
 	b.m.change(now, request(nil, routeapi.Request{Op: "add", Dst: "2001:db8:5::/48", Dev: "lan0"}))
 	for _, c := range []struct {
 		r    routeapi.Request
@@ -276,14 +254,14 @@ func TestCommandsRefuseInTheKernelsWords(t *testing.T) {
 func TestExpiry(t *testing.T) {
 	b := newBench(t)
 	five := int64(5)
-	if _, err := b.m.change(b.clock.Now(), request(nil, routeapi.Request{Op: "add", Dst: "2001:db8:5::/48", Dev: "lan0", Expires: &five})); err != nil {
+	if _, err := b.m.change(b.Manual.Now(), request(nil, routeapi.Request{Op: "add", Dst: "2001:db8:5::/48", Dev: "lan0", Expires: &five})); err != nil {
 		t.Fatal(err)
 	}
-	if d := b.m.Deadline(); d != b.clock.Now().Add(5*time.Second) {
-		t.Errorf("deadline in %s", d.Sub(b.clock.Now()))
+	if d := b.m.Deadline(); d != b.Manual.Now().Add(5*time.Second) {
+		t.Errorf("deadline in %s", d.Sub(b.Manual.Now()))
 	}
-	b.clock.Advance(5 * time.Second)
-	b.m.Tick(b.clock.Now())
+	b.Manual.Advance(5 * time.Second)
+	b.m.Tick(b.Manual.Now())
 	if rs := b.m.tables[tableMain].Routes(netip.MustParsePrefix("2001:db8:5::/48")); len(rs) != 0 || b.m.Deadline() != clock.Never {
 		t.Errorf("%+v", rs)
 	}
@@ -296,7 +274,7 @@ func TestLargeTableIsCompiledInTheBackground(t *testing.T) {
 		routes = append(routes, RouteConfig{To: fmt.Sprintf("2001:db9:%x::/48", i), Dev: "wan0"})
 	}
 	b := newBench(t, routes...)
-	now := b.clock.Now()
+	now := b.Manual.Now()
 	if _, err := b.m.change(now, request(nil, routeapi.Request{Op: "replace", Dst: "2001:db9:5::/48", Dev: "lan0"})); err != nil {
 		t.Fatal(err)
 	}
@@ -308,7 +286,7 @@ func TestLargeTableIsCompiledInTheBackground(t *testing.T) {
 	}
 	for b.m.main.Load().Changed() > 0 {
 		select {
-		case ev := <-b.mail:
+		case ev := <-b.Mailbox:
 			b.m.Receive(now, ev)
 		case <-time.After(5 * time.Second):
 			t.Fatal("no compilation ended")

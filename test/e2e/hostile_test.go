@@ -251,7 +251,7 @@ func TestAttackTools(t *testing.T) {
 	}
 	ping(t, p.a, addrB, 2, "")
 	for _, line := range strings.Split(strings.TrimSpace(attacks), "\n") {
-		runAttacks(t, p, from[:], strings.Split(line, " | "))
+		t.Run(line, func(t *testing.T) { runAttacks(t, p, from[:], strings.Split(line, " | ")) })
 	}
 	for _, l := range []string{"left", "right", "evil0", "evil1", "evil2", "evil3"} {
 		var neighbors []neigh

@@ -1,0 +1,97 @@
+// Package moduletest is a [module.Host] for the tests of one module by itself: a manual clock, and
+// everything that the module sends, drops or tells is kept.
+package moduletest
+
+import (
+	"math/rand/v2"
+
+	"go.uber.org/zap"
+
+	"leveret/appliance/clock"
+	"leveret/appliance/module"
+	"leveret/appliance/packet"
+)
+
+// Host keeps what it is given. The test sets LinkList and AddrSnap; one goroutine uses it, but for
+// Mail.
+type Host struct {
+	Manual   *clock.Manual
+	Random   *rand.Rand
+	LinkList []*module.Link
+	AddrSnap *module.Addrs
+	Mailbox  chan module.Event
+
+	Sent      [][]byte // by Transmit
+	Routed    [][]byte // by Send
+	Errors    []module.ICMPError
+	Dropped   []packet.Reason
+	Published []Published
+	Counters  map[string]*module.Counter
+}
+
+// Published is one event.
+type Published struct {
+	Topic string
+	Value any
+}
+
+// NewHost returns a host without links or addresses.
+func NewHost() *Host {
+	return &Host{
+		Manual: clock.NewManual(), Random: rand.New(rand.NewPCG(1, 1)), AddrSnap: module.NewAddrs(nil, nil),
+		Mailbox: make(chan module.Event, 64), Counters: map[string]*module.Counter{},
+	}
+}
+
+// Log implements [module.Host].
+func (h *Host) Log() *zap.Logger { return zap.NewNop() }
+
+// Clock implements [module.Host].
+func (h *Host) Clock() clock.Clock { return h.Manual }
+
+// Rand implements [module.Host].
+func (h *Host) Rand() *rand.Rand { return h.Random }
+
+// Hook implements [module.Host].
+func (h *Host) Hook(module.Stage, module.Hook) {}
+
+// Handle implements [module.Host].
+func (h *Host) Handle(string, string, module.Handler) {}
+
+// Mail implements [module.Host].
+func (h *Host) Mail(ev module.Event) bool { h.Mailbox <- ev; return true }
+
+// Links implements [module.Host].
+func (h *Host) Links() *module.Links { return module.NewLinks(h.LinkList) }
+
+// Addrs implements [module.Host].
+func (h *Host) Addrs() *module.Addrs { return h.AddrSnap }
+
+// PublishAddrs implements [module.Host].
+func (h *Host) PublishAddrs(a *module.Addrs) { h.AddrSnap = a }
+
+// Send implements [module.Host].
+func (h *Host) Send(p *packet.Packet) { h.Routed = append(h.Routed, p.Bytes()) }
+
+// Transmit implements [module.Host].
+func (h *Host) Transmit(p *packet.Packet, _ int, _ [6]byte) { h.Sent = append(h.Sent, p.Bytes()) }
+
+// SendError implements [module.Host].
+func (h *Host) SendError(_ *packet.Packet, e module.ICMPError) { h.Errors = append(h.Errors, e) }
+
+// Drop implements [module.Host].
+func (h *Host) Drop(_ *packet.Packet, r packet.Reason) { h.Dropped = append(h.Dropped, r) }
+
+// Watched implements [module.Host].
+func (h *Host) Watched(string) bool { return true }
+
+// Publish implements [module.Host].
+func (h *Host) Publish(topic string, v any) { h.Published = append(h.Published, Published{topic, v}) }
+
+// Counter implements [module.Host].
+func (h *Host) Counter(name string) *module.Counter {
+	if h.Counters[name] == nil {
+		h.Counters[name] = &module.Counter{}
+	}
+	return h.Counters[name]
+}
