@@ -57,7 +57,9 @@ type Message struct {
 	SourceLLA, TargetLLA       [6]byte
 	HasSourceLLA, HasTargetLLA bool
 	Nonce                      []byte // nil = none
+	Redirected                 []byte // what a Redirect has of the packet, padding and all; nil = none
 	Options                    []byte // all of them, checked
+	body                       []byte // the message without its options
 }
 
 // Parse checks the message at off of a whole IPv6 packet; ext says that the packet has a Fragment
@@ -88,7 +90,7 @@ func Parse(pkt []byte, off int, fragmented bool) (Message, error) {
 	case b[1] != 0:
 		return m, ErrCode
 	}
-	m.Options = b[n:]
+	m.body, m.Options = b[:n:n], b[n:]
 	if err := m.options(); err != nil {
 		return m, err
 	}
@@ -109,6 +111,8 @@ func (m *Message) options() error {
 			m.TargetLLA, m.HasTargetLLA = [6]byte(o[2:8]), true
 		case o[0] == OptNonce && m.Nonce == nil:
 			m.Nonce = o[2:n:n]
+		case o[0] == OptRedirected && n > 8 && m.Type == wire.TypeRedirect && m.Redirected == nil:
+			m.Redirected = o[8:n:n] // ignored in other messages (RFC 4861 4.6.3)
 		}
 		o = o[n:]
 	}
