@@ -69,6 +69,7 @@ type Appliance struct {
 	host    *netstack.Host
 	bus     *observe.Bus
 	taps    *observe.Taps
+	router  module.Router
 	loops   []*loop
 	hosts   []*host
 	started time.Time
@@ -89,6 +90,10 @@ type Appliance struct {
 	// linkChanged holds a token when a port has news.
 	linkChanged chan struct{}
 	captures    []*fileCapture
+
+	// paramsMu guards params: what routers said about links, by index.
+	paramsMu sync.Mutex
+	params   map[int]module.LinkParams
 
 	// publishMu orders what the host stack hears of links and addresses.
 	publishMu sync.Mutex
@@ -114,7 +119,7 @@ func New(o Options) (*Appliance, error) {
 	}
 	a := &Appliance{
 		opts: o, clock: o.Clock, log: o.Logger("appliance"), fileRoot: o.Root, root: o.Root,
-		bus: observe.NewBus(o.Clock.Wall), taps: &observe.Taps{}, links: map[string]*linkState{}, pairs: map[string]link.Port{}, linkChanged: make(chan struct{}, 1),
+		bus: observe.NewBus(o.Clock.Wall), taps: &observe.Taps{}, links: map[string]*linkState{}, pairs: map[string]link.Port{}, params: map[int]module.LinkParams{}, linkChanged: make(chan struct{}, 1),
 	}
 	a.linkSnap.Store(module.NewLinks(nil))
 	a.addrSnap.Store(module.NewAddrs(nil, nil))
@@ -122,22 +127,21 @@ func New(o Options) (*Appliance, error) {
 	if err != nil {
 		return nil, err
 	}
-	var router module.Router
 	var groups module.GroupMember
 	for _, m := range o.Modules {
 		if r, ok := m.(module.Router); ok {
-			router = r
+			a.router = r
 		}
 		if g, ok := m.(module.GroupMember); ok {
 			groups = g
 		}
 	}
 	a.path = datapath.New(datapath.Options{
-		Clock: o.Clock, Router: router, Seed: seed, Params: params(o.Root), Manual: o.Manual,
+		Clock: o.Clock, Router: a.router, Seed: seed, Params: params(o.Root), Manual: o.Manual,
 	})
 	a.host, err = netstack.New(netstack.Options{
 		Clock: o.Clock, Log: o.Logger("netstack"), Seed: binary.LittleEndian.Uint64(seed[8:]),
-		Output: a.path.Send, NewPacket: a.path.NewPacket, Router: router, Groups: groups,
+		Output: a.path.Send, NewPacket: a.path.NewPacket, Router: a.router, Groups: groups,
 		PathMTU: a.pathMTU, SendError: a.path.SendError,
 	})
 	if err != nil {

@@ -156,7 +156,7 @@ func (a *Appliance) moduleConfig(root *config.Root, plan *linkPlan) *module.Conf
 		index[s.cfg.Name] = s.index
 	}
 	c := &module.Config{
-		Seed: root.System.Seed, Hostname: root.System.Hostname, StateDir: root.System.StateDir,
+		Seed: root.System.Seed, Hostname: root.System.Hostname, StateDir: root.System.StateDir, RunDir: root.System.RunDir,
 		Routing:  module.RoutingConfig{Forwarding: root.Routing.Forwarding},
 		Sections: map[string]module.Section{},
 	}

@@ -54,6 +54,16 @@ func (h *host) Links() *module.Links { return h.a.linkSnap.Load() }
 func (h *host) Addrs() *module.Addrs { return h.a.addrSnap.Load() }
 
 func (h *host) PublishAddrs(s *module.Addrs) { h.a.publishAddrs(s) }
+func (h *host) PublishRoutes(rs []module.LearnedRoute) {
+	for _, l := range h.a.loops {
+		if o, ok := l.mod.(module.RouteObserver); ok {
+			l.post(func(now clock.Instant) { o.RoutesLearned(now, rs) })
+		}
+	}
+}
+
+func (h *host) SetLinkParams(link int, p module.LinkParams) { h.a.setLinkParams(link, p) }
+func (h *host) Router() module.Router                       { return h.a.router }
 
 func (h *host) Send(p *packet.Packet) { h.a.path.Send(p) }
 func (h *host) Transmit(p *packet.Packet, link int, dst [6]byte) {

@@ -23,17 +23,25 @@ type linkState struct {
 	port  link.Port
 	own   bool // opened here, so closed here
 	state link.State
-	up    bool // administratively
-	mtu   int  // the configured or commanded limit
+	told  module.LinkParams // by routers
+	up    bool              // administratively
+	mtu   int               // the configured or commanded limit
 }
 
 // snapshot returns the link as the rest of the program sees it.
 func (s *linkState) snapshot() *module.Link {
 	caps := s.port.Caps()
+	mtu, hops := min(s.state.MTU, s.mtu), defaultHopLimit
+	if s.told.MTU != 0 {
+		mtu = min(mtu, s.told.MTU)
+	}
+	if s.told.HopLimit != 0 {
+		hops = s.told.HopLimit
+	}
 	return &module.Link{
 		Index: s.index, Name: s.cfg.Name, Kind: s.port.Kind(), HostDevice: s.port.HostDevice(),
 		Ethernet: caps.Ethernet, MAC: s.port.MAC(),
-		DeviceMTU: s.state.MTU, MTU: min(s.state.MTU, s.mtu),
+		DeviceMTU: s.state.MTU, MTU: mtu, HopLimit: hops,
 		Up: s.up, Carrier: s.state.Carrier, Forwarding: *s.cfg.Forwarding,
 		Checksum: caps.Checksum, TSO: caps.TSO, USO: caps.USO,
 	}
@@ -88,14 +96,8 @@ func (a *Appliance) openPair(root *config.Root, l config.Link) link.Port {
 // watch asks for a look at the links whenever the port's state changes. The look itself is
 // taken elsewhere: the port's goroutine must not wait for whoever is just closing it.
 func (a *Appliance) watch(s *linkState) {
-	look := func(link.State) {
-		select {
-		case a.linkChanged <- struct{}{}:
-		default:
-		}
-	}
-	s.port.Watch(look)
-	look(link.State{}) // what changed between opening and watching was told to nobody
+	s.port.Watch(func(link.State) { a.lookAtLinks() })
+	a.lookAtLinks() // what changed between opening and watching was told to nobody
 }
 
 // followLinks takes in what has changed about the ports.
@@ -104,6 +106,9 @@ func (a *Appliance) followLinks() {
 	defer a.applyMu.Unlock()
 	changed := false
 	for _, s := range a.links {
+		if told := a.linkParams(s.index); told != s.told {
+			s.told, changed = told, true
+		}
 		if st := s.port.State(); st != s.state {
 			a.log.Info("link changed", zap.String("link", s.cfg.Name), zap.Bool("carrier", st.Carrier), zap.Int("mtu", st.MTU))
 			s.state, changed = st, true
@@ -111,6 +116,29 @@ func (a *Appliance) followLinks() {
 	}
 	if changed {
 		a.publishLinks()
+	}
+}
+
+// setLinkParams takes note of what routers said about a link. It does not wait for whoever changes
+// links just now, who may wait for the caller.
+func (a *Appliance) setLinkParams(index int, p module.LinkParams) {
+	a.paramsMu.Lock()
+	a.params[index] = p
+	a.paramsMu.Unlock()
+	a.lookAtLinks()
+}
+
+func (a *Appliance) linkParams(index int) module.LinkParams {
+	a.paramsMu.Lock()
+	defer a.paramsMu.Unlock()
+	return a.params[index]
+}
+
+// lookAtLinks asks for a look at the links.
+func (a *Appliance) lookAtLinks() {
+	select {
+	case a.linkChanged <- struct{}{}:
+	default:
 	}
 }
 

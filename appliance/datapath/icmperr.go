@@ -39,7 +39,7 @@ func (w *Worker) sendError(p *packet.Packet, e module.ICMPError) {
 	mb := m.Extend(wire.IPv6HeaderLen + wire.ICMPv6HeaderLen + len(quote))
 	wire.PutIPv6(mb, wire.IPv6Fields{
 		PayloadLength: uint16(len(mb) - wire.IPv6HeaderLen), NextHeader: wire.ICMPv6,
-		HopLimit: uint8(w.params.HopLimit), Src: from, Dst: to,
+		Src: from, Dst: to, // the hop limit is the link's
 	})
 	ic := mb[wire.IPv6HeaderLen:]
 	ic[0], ic[1], ic[2], ic[3] = e.Type, e.Code, 0, 0

@@ -137,7 +137,7 @@ func (w *Worker) echo(p *packet.Packet) packet.Verdict {
 	b = p.Bytes()
 	wire.PutIPv6(b, wire.IPv6Fields{
 		PayloadLength: uint16(len(b) - wire.IPv6HeaderLen), NextHeader: wire.ICMPv6,
-		HopLimit: uint8(w.params.HopLimit), Src: from, Dst: to,
+		Src: from, Dst: to, // the hop limit is the link's
 	})
 	b[wire.IPv6HeaderLen] = wire.TypeEchoReply
 	wire.UpdateICMPv6Checksum(b, wire.IPv6HeaderLen)

@@ -17,7 +17,11 @@ func (w *Worker) lookup(batch []*packet.Packet) {
 func (w *Worker) routed(p *packet.Packet) packet.Verdict {
 	b := p.Bytes()
 	if p.In == 0 {
-		return w.routedOwn(p, b)
+		v := w.routedOwn(p, b)
+		if b[7] == 0 { // whoever made it leaves the hop limit to the link it leaves by (RFC 4861 6.3.2)
+			b[7] = w.hopLimit(p.Out)
+		}
+		return v
 	}
 	if v := w.followed(p); v != packet.Continue {
 		return v
@@ -89,6 +93,14 @@ func (w *Worker) routedOwn(p *packet.Packet, b []byte) packet.Verdict {
 		return w.noRoute(p, wire.CodeAddressUnreachable, packet.LinkDown)
 	}
 	return packet.Continue
+}
+
+// hopLimit is what packets of this node that leave by a link begin with.
+func (w *Worker) hopLimit(out int) uint8 {
+	if l := w.linkOf(out); l != nil && l.HopLimit != 0 {
+		return uint8(l.HopLimit)
+	}
+	return uint8(w.params.HopLimit)
 }
 
 func (w *Worker) noRoute(p *packet.Packet, code uint8, r packet.Reason) packet.Verdict {

@@ -179,6 +179,15 @@ type Host interface {
 	// PublishAddrs replaces the address snapshot. Only the module that owns addresses calls it.
 	PublishAddrs(*Addrs)
 
+	// PublishRoutes replaces the routes this module has learned; it keeps the slice. Only one
+	// module does so.
+	PublishRoutes([]LearnedRoute)
+	// SetLinkParams replaces what routers said about a link; it shows in [Host.Links] a moment
+	// later. Any goroutine.
+	SetLinkParams(link int, p LinkParams)
+	// Router returns the module that answers route questions, nil if there is none. From Start on.
+	Router() Router
+
 	// Send gives a complete IPv6 packet of this node to the route stage. Any goroutine; p
 	// becomes the appliance's.
 	Send(p *packet.Packet)
@@ -246,8 +255,10 @@ type Config struct {
 	Hostname string
 	// StateDir is where a module may keep files of its own across restarts; "" = nowhere.
 	StateDir string
-	Routing  RoutingConfig
-	Links    []LinkConfig
+	// RunDir is for files that tell others what is so now; "" = nowhere.
+	RunDir  string
+	Routing RoutingConfig
+	Links   []LinkConfig
 	// Sections holds the parts of the configuration this module claimed, by their path, such as
 	// "routing.routes".
 	Sections map[string]Section

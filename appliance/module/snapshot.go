@@ -17,6 +17,7 @@ type Link struct {
 	MAC        [6]byte
 	DeviceMTU  int  // the device's
 	MTU        int  // in force for IPv6: the least of device, configuration and RA
+	HopLimit   int  // of this node's own packets (CurHopLimit, RFC 4861 6.3.2)
 	Up         bool // administratively
 	Carrier    bool // the other side is there
 	Forwarding bool // packets that come in here may be forwarded

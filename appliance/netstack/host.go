@@ -127,7 +127,7 @@ func New(o Options) (*Host, error) {
 	return h, nil
 }
 
-// setTCP sets what of TCP is not netstack's default.
+// setTCP sets what of TCP and below is not netstack's default.
 func (h *Host) setTCP() error {
 	sack := tcpip.TCPSACKEnabled(true)
 	moderate := tcpip.TCPModerateReceiveBufferOption(true)
@@ -144,6 +144,10 @@ func (h *Host) setTCP() error {
 		if err := h.stack.SetTransportProtocolOption(header.TCPProtocolNumber, o); err != nil {
 			return fmt.Errorf("TCP option %T: %s", o, err)
 		}
+	}
+	ttl := tcpip.DefaultTTLOption(0) // the link's: see send.go
+	if err := h.stack.SetNetworkProtocolOption(header.IPv6ProtocolNumber, &ttl); err != nil {
+		return fmt.Errorf("default hop limit: %s", err)
 	}
 	return nil
 }

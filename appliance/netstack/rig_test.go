@@ -130,6 +130,9 @@ func newNode(t testing.TB, w *testWire, c clock.Clock, addrs []*module.Addr) *no
 }
 
 func (n *node) output(p *packet.Packet) {
+	if b := p.Bytes(); b[7] == 0 { // as the path does
+		b[7] = 64
+	}
 	n.mu.Lock()
 	if n.keep {
 		n.seen = append(n.seen, p.Clone())

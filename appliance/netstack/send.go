@@ -8,8 +8,8 @@ import (
 	"leveret/appliance/wire"
 )
 
+// A hop limit of 0 stands for that of the link a packet leaves by; the packet path writes it.
 const (
-	defaultHopLimit = 64
 	// A multicast datagram stays on its link unless its sender says otherwise (RFC 3493 5.2).
 	defaultMulticastHopLimit = 1
 	// maxPayload is the longest payload of an IPv6 packet: jumbograms are not sent.
@@ -70,11 +70,8 @@ func (s *socket) params(to netip.Addr, info *Info) (params, error) {
 		a.noFrag = a.noFrag || info.DontFragment
 		a.ext = info.ExtHeaders
 	}
-	switch {
-	case a.hop == 0 && to.IsMulticast():
+	if a.hop == 0 && to.IsMulticast() {
 		a.hop = defaultMulticastHopLimit
-	case a.hop == 0:
-		a.hop = defaultHopLimit
 	}
 	if a.hop < 0 || a.hop > 255 || a.class < 0 || a.class > 255 {
 		return a, ErrInvalid

@@ -30,6 +30,14 @@ const evCompiled = 1
 type entry struct {
 	best *packet.Route
 	all  []*packet.Route
+	// equal are the routers that share the destinations when there are several as good as best.
+	equal []share
+}
+
+// share is one of several routers.
+type share struct {
+	route   *packet.Route
+	sources []netip.Prefix // it advertised these
 }
 
 // Module is the extension. It implements module.Router.
@@ -40,9 +48,12 @@ type Module struct {
 	main  atomic.Pointer[fib.Snapshot[*entry]]
 	cands atomic.Pointer[[]srcsel.Candidate]
 
+	shareKey uint64 // keeps others from knowing which destinations share a router
+
 	// Loop only.
 	tables    map[uint32]*fib.Table
 	kernel    map[kernelKey]fib.Route // connected and local routes, by what makes them
+	learned   map[learnedKey]module.LearnedRoute
 	links     *module.Links
 	addrs     *module.Addrs
 	expiring  map[routeKey]clock.Instant
@@ -68,6 +79,7 @@ func New() *Module {
 	m := &Module{
 		tables:   map[uint32]*fib.Table{tableMain: {}, tableLocal: {}},
 		kernel:   map[kernelKey]fib.Route{},
+		learned:  map[learnedKey]module.LearnedRoute{},
 		expiring: map[routeKey]clock.Instant{},
 		links:    module.NewLinks(nil), addrs: module.NewAddrs(nil, nil),
 	}
@@ -85,6 +97,7 @@ func (m *Module) Claims() []string { return []string{"routing.routes"} }
 // Init implements [module.Module].
 func (m *Module) Init(h module.Host) error {
 	m.host = h
+	m.shareKey = h.Rand().Uint64()
 	m.added, m.removed = h.Counter("routes_added"), h.Counter("routes_removed")
 	h.Handle("GET", "/v1/route", m.show)
 	h.Handle("POST", "/v1/route", m.change)
@@ -179,6 +192,9 @@ func (m *Module) route(s *fib.Snapshot[*entry], p *packet.Packet, dst *[16]byte,
 		r = over(s, netip.AddrFrom16(*dst), p.Out)
 	default:
 		r = e.best
+		if e.equal != nil {
+			r = m.shared(e, p, dst)
+		}
 	}
 	if r == nil {
 		return
@@ -194,13 +210,10 @@ func (m *Module) route(s *fib.Snapshot[*entry], p *packet.Packet, dst *[16]byte,
 	}
 }
 
-// over searches from the longest prefix to the shortest for a route in force, over one link if
-// out is not 0. Slower than the batch; for packets of this node that are bound to a link.
+// over searches from the longest prefix to the shortest for a route in force over one link. Slower
+// than the batch; for packets of this node that are bound to a link.
 func over(s *fib.Snapshot[*entry], dst netip.Addr, out int) *packet.Route {
 	for _, e := range s.RIB().Supernets(netip.PrefixFrom(dst, 128)) {
-		if out == 0 {
-			return e.best
-		}
 		for _, r := range e.all {
 			if r.Dev == out {
 				return r
@@ -208,6 +221,23 @@ func over(s *fib.Snapshot[*entry], dst netip.Addr, out int) *packet.Route {
 		}
 	}
 	return nil
+}
+
+// find returns the route in force for a question.
+func (m *Module) find(q module.RouteQuery) *packet.Route {
+	d := q.Dst.As16()
+	if q.Out != 0 {
+		return over(m.main.Load(), q.Dst, q.Out)
+	}
+	e, ok := m.main.Load().Lookup(&d)
+	if !ok || e == nil {
+		return nil
+	}
+	src := q.Src
+	if q.In != 0 || src.IsUnspecified() {
+		src = netip.Addr{}
+	}
+	return m.choose(e, src, &d)
 }
 
 // Route implements [module.Router].
@@ -232,7 +262,7 @@ func (m *Module) Route(q module.RouteQuery) module.RouteResult {
 			NextHop: q.Dst, Out: q.Out, Src: m.source(q, q.Out, netip.Addr{}),
 		}
 	}
-	r := over(m.main.Load(), q.Dst, q.Out)
+	r := m.find(q)
 	if r == nil {
 		return module.RouteResult{}
 	}

@@ -153,10 +153,16 @@ func (m *Module) entryFor(list []fib.Route) *entry {
 		inForce := !r.Type.HasDevice() || m.usable(r.Link)
 		if inForce {
 			e.all = append(e.all, pr)
-			if e.best == nil {
+			if e.best == nil && !r.Standby {
 				e.best = pr
 			}
+			if r.Protocol == protoRA && !r.Standby && e.best.Metric == r.Metric {
+				e.equal = append(e.equal, share{pr, m.learned[keyOf(r)].Sources})
+			}
 		}
+	}
+	if len(e.equal) == 1 || len(e.equal) > 0 && e.equal[0].route != e.best {
+		e.equal = nil
 	}
 	if e.best == nil { // none is in force: a shorter prefix answers
 		return nil

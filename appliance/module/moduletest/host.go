@@ -27,6 +27,9 @@ type Host struct {
 	Dropped   []packet.Reason
 	Published []Published
 	Counters  map[string]*module.Counter
+	Routes    []module.LearnedRoute
+	Params    map[int]module.LinkParams
+	Routing   module.Router
 }
 
 // Published is one event.
@@ -39,7 +42,7 @@ type Published struct {
 func NewHost() *Host {
 	return &Host{
 		Manual: clock.NewManual(), Random: rand.New(rand.NewPCG(1, 1)), AddrSnap: module.NewAddrs(nil, nil),
-		Mailbox: make(chan module.Event, 64), Counters: map[string]*module.Counter{},
+		Mailbox: make(chan module.Event, 64), Counters: map[string]*module.Counter{}, Params: map[int]module.LinkParams{},
 	}
 }
 
@@ -69,6 +72,15 @@ func (h *Host) Addrs() *module.Addrs { return h.AddrSnap }
 
 // PublishAddrs implements [module.Host].
 func (h *Host) PublishAddrs(a *module.Addrs) { h.AddrSnap = a }
+
+// PublishRoutes implements [module.Host].
+func (h *Host) PublishRoutes(r []module.LearnedRoute) { h.Routes = r }
+
+// SetLinkParams implements [module.Host].
+func (h *Host) SetLinkParams(link int, p module.LinkParams) { h.Params[link] = p }
+
+// Router implements [module.Host].
+func (h *Host) Router() module.Router { return h.Routing }
 
 // Send implements [module.Host].
 func (h *Host) Send(p *packet.Packet) { h.Routed = append(h.Routed, p.Bytes()) }

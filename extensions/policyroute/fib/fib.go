@@ -64,6 +64,7 @@ type Route struct {
 	PrefSrc  netip.Addr
 	Pref     string        // low, medium, high (RFC 4191 2.1)
 	Expires  clock.Instant // clock.Never = forever
+	Standby  bool          // listed, but another router is preferred just now
 }
 
 // The refusals, in the kernel's words.
@@ -202,6 +203,22 @@ func (t *Table) Append(r Route) error {
 	}
 	t.insert(list, r)
 	return nil
+}
+
+// Update puts r in the place of the first route of its prefix that match takes, which must be of the
+// same metric, and returns that one.
+func (t *Table) Update(r Route, match func(*Route) bool) (old Route, found bool) {
+	list, _ := t.byPrefix.Get(r.Prefix)
+	for i := range list {
+		if match(&list[i]) {
+			old = list[i]
+			list = slices.Clone(list)
+			list[i] = r
+			t.byPrefix.Insert(r.Prefix, list)
+			return old, true
+		}
+	}
+	return Route{}, false
 }
 
 // Routes returns the routes of one prefix, by metric. The slice is shared: do not change it.

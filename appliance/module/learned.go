@@ -1,0 +1,37 @@
+package module
+
+import (
+	"net/netip"
+
+	"leveret/appliance/clock"
+)
+
+// LearnedRoute is a route that the wire taught a module: a default router, a Route Information
+// option, an on-link prefix, a redirect. The module that owns routes puts it into table main.
+type LearnedRoute struct {
+	Prefix   netip.Prefix
+	Link     int
+	Via      netip.Addr // the zero Addr = on-link
+	Metric   uint32
+	Pref     string // low, medium or high (RFC 4191 2.1)
+	Protocol string // ra, redirect or kernel
+	Expires  clock.Instant
+	// Standby: listed, but not used now, because a router that is to be preferred does the work
+	// (RFC 4191 3.2). At least one route of those with the same prefix and metric is not.
+	Standby bool
+	// Sources are the prefixes the router advertised: of several routers, packets of this node
+	// with such a source go to that one (RFC 8028 3.1).
+	Sources []netip.Prefix
+}
+
+// RouteObserver is the module that owns routes. Called on its loop with all the learned routes
+// that there are.
+type RouteObserver interface {
+	RoutesLearned(now clock.Instant, routes []LearnedRoute)
+}
+
+// LinkParams is what a router told about a link (RFC 4861 6.3.4). Zero = it said nothing.
+type LinkParams struct {
+	MTU      int
+	HopLimit int
+}

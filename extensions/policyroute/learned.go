@@ -1,0 +1,143 @@
+package policyroute
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"leveret/appliance/clock"
+	"leveret/appliance/module"
+	"leveret/appliance/packet"
+	"leveret/extensions/policyroute/fib"
+)
+
+// protoRA is the protocol of routes from Router Advertisements; of those alone several share.
+const protoRA = "ra"
+
+// learnedKey names a learned route.
+type learnedKey struct {
+	prefix netip.Prefix
+	link   int
+	via    netip.Addr
+	metric uint32
+	proto  string
+}
+
+func keyOf(r *fib.Route) learnedKey {
+	return learnedKey{r.Prefix, r.Link, r.Via, r.Metric, r.Protocol}
+}
+
+// RoutesLearned implements [module.RouteObserver]: what is no longer learned goes, what is new comes,
+// what changed is put in the place of what it was.
+func (m *Module) RoutesLearned(_ clock.Instant, routes []module.LearnedRoute) {
+	m.together(func() { m.followLearned(routes) })
+}
+
+func (m *Module) followLearned(routes []module.LearnedRoute) {
+	want := make(map[learnedKey]fib.Route, len(routes))
+	was := m.learned
+	m.learned = make(map[learnedKey]module.LearnedRoute, len(routes))
+	order := make([]learnedKey, 0, len(routes))
+	for _, l := range routes {
+		r := fib.Route{
+			Prefix: l.Prefix.Masked(), Link: l.Link, Via: l.Via, Metric: l.Metric, Protocol: l.Protocol, Pref: l.Pref,
+			Expires: l.Expires, Standby: l.Standby,
+		}
+		k := keyOf(&r)
+		if _, twice := want[k]; !twice {
+			order = append(order, k)
+		}
+		want[k], m.learned[k] = r, l
+	}
+	table := m.tables[tableMain]
+	for k := range was {
+		if _, ok := want[k]; !ok {
+			m.remove(tableMain, k.prefix, func(r *fib.Route) bool { return keyOf(r) == k }) //nolint:errcheck // an operator may have deleted it
+		}
+	}
+	for _, k := range order {
+		r := want[k]
+		if _, ok := was[k]; ok {
+			old, found := table.Update(r, func(x *fib.Route) bool { return keyOf(x) == k })
+			switch {
+			case !found: // an operator deleted it; it is still learned, so it comes back only when learned anew
+			case old != r:
+				m.event(tableMain, r, false)
+				m.publish(tableMain, r.Prefix)
+			default:
+				m.publish(tableMain, r.Prefix) // its sources may be others
+			}
+			continue
+		}
+		if table.Append(r) == nil {
+			m.added.Inc()
+			m.publish(tableMain, r.Prefix)
+			m.event(tableMain, r, false)
+		}
+	}
+}
+
+// shared picks one of several routers: for a packet of this node the one that advertised its source
+// (RFC 8028 3.1), and of several such by the destination, so that a destination keeps to one (RFC
+// 4311 2).
+func (m *Module) shared(e *entry, p *packet.Packet, dst *[16]byte) *packet.Route {
+	var from netip.Addr
+	if p.In == 0 {
+		from = netip.AddrFrom16([16]byte(p.Bytes()[8:24]))
+	}
+	return m.choose(e, from, dst)
+}
+
+// choose is shared for a packet, or for a question that has no packet. from is the source of a
+// packet of this node, the zero Addr if it does not matter.
+func (m *Module) choose(e *entry, from netip.Addr, dst *[16]byte) *packet.Route {
+	if e.equal == nil {
+		return e.best
+	}
+	n := uint64(0)
+	if from.IsValid() {
+		for i := range e.equal {
+			if e.equal[i].has(from) {
+				n++
+			}
+		}
+	}
+	mine := n > 0
+	if !mine {
+		n = uint64(len(e.equal))
+	}
+	pick := mix(m.shareKey, dst) % n
+	for i := range e.equal {
+		s := &e.equal[i]
+		if mine && !s.has(from) {
+			continue
+		}
+		if pick == 0 {
+			return s.route
+		}
+		pick--
+	}
+	return e.best
+}
+
+func (s *share) has(a netip.Addr) bool {
+	for _, p := range s.sources {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// mix is a keyed hash of an address: the finalizer of MurmurHash3 over both halves.
+func mix(key uint64, a *[16]byte) uint64 {
+	h := key
+	for _, half := range [2]uint64{binary.BigEndian.Uint64(a[:8]), binary.BigEndian.Uint64(a[8:])} {
+		h ^= half
+		h ^= h >> 33
+		h *= 0xff51afd7ed558ccd
+		h ^= h >> 33
+		h *= 0xc4ceb9fe1a85ec53
+		h ^= h >> 33
+	}
+	return h
+}
