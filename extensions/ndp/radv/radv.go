@@ -143,13 +143,9 @@ func (a *Advertiser) Solicit(now clock.Instant, src netip.Addr) {
 	if a.solicit != clock.Never {
 		return
 	}
-	at := now.Add(a.delay())
-	if a.last != 0 && now < a.last.Add(a.cfg.minDelayBetweenRAs()) {
-		at = a.last.Add(a.cfg.minDelayBetweenRAs() + at.Sub(now))
-	}
-	if at < a.next { // otherwise the scheduled one is sooner
-		a.solicit = at
-	}
+	// The delay counts from when an advertisement may be sent at all. A scheduled one that comes sooner
+	// serves: it takes this one's place.
+	a.solicit = a.notBefore(now).Add(a.delay())
 }
 
 func (a *Advertiser) solicitUnicast(now clock.Instant, src netip.Addr) {
@@ -227,7 +223,7 @@ func (a *Advertiser) SetConfig(now clock.Instant, cfg Config) {
 		a.short = max(a.short, MaxInitialRtrAdvertisements-1)
 		a.schedule(a.notBefore(now))
 	case timing:
-		a.schedule(min(a.next, a.notBefore(now.Add(a.interval()))))
+		a.schedule(min(a.next, now.Add(a.interval())))
 	}
 }
 
