@@ -66,7 +66,7 @@ type Advertiser struct {
 
 // New returns the advertiser of an interface that comes up. record is what [Advertiser.Record] returned
 // before a restart: what of it is not configured any more is stale (RFC 9096 3.5). draw gives random
-// numbers from [0, 1).
+// numbers from [0, 1). The advertiser keeps cfg, lists and all: they must not change.
 func New(now clock.Instant, cfg Config, draw func() float64, record []StalePrefix) *Advertiser {
 	a := &Advertiser{cfg: cfg, draw: draw, next: clock.Never, solicit: clock.Never}
 	a.recall(now, record)
