@@ -96,7 +96,7 @@ func (m *RA) option(b []byte) {
 	case OptPREF64:
 		m.pref64(b)
 	case OptCaptivePortal:
-		if s := strings.TrimRight(string(b[2:]), "\x00"); m.CaptivePortal == "" && isURI(s) {
+		if s := strings.TrimRight(string(b[2:]), "\x00"); m.CaptivePortal == "" && IsPortal(s) {
 			m.CaptivePortal = s
 		}
 	case OptAdvInterval:
@@ -240,7 +240,7 @@ func (m *RA) appendOptions(b []byte) []byte {
 	for _, p := range m.PREF64 {
 		b = p.append(b)
 	}
-	if isURI(m.CaptivePortal) {
+	if IsPortal(m.CaptivePortal) {
 		b = pad(append(append(b, OptCaptivePortal, 0), m.CaptivePortal...), len(b))
 	}
 	return b
@@ -328,9 +328,9 @@ func pad(b []byte, o int) []byte {
 	return b
 }
 
-// isURI says whether a portal's URI may be sent or kept: RFC 8910 2.3, of visible ASCII only, so
-// that it can be printed and logged.
-func isURI(s string) bool {
+// IsPortal says whether a captive portal's URI can be sent and is kept (RFC 8910 2.3): visible ASCII
+// only, so that it can be printed and logged.
+func IsPortal(s string) bool {
 	if s == "" || len(s) > MaxCaptivePortal {
 		return false
 	}

@@ -158,7 +158,7 @@ func TestOptionsPassedOver(t *testing.T) {
 		"route of 129 bits":                 "1803 8100 00000001" + zeros(16),
 		"route of 32 octets":                "1804 0000 00000001" + zeros(24),
 		"route of the reserved preference":  "1801 0010 00000001",
-		"servers in even length":            "1904 0000 00000001" + zeros(24),
+		"servers in even length":            "1904 0000 00000001 20010db8" + zeros(11) + "01 20010db8" + zeros(4),
 		"no server":                         "1901 0000 00000001",
 		"a group as server":                 "1903 0000 00000001 ff02" + zeros(13) + "01",
 		":: as server":                      "1903 0000 00000001" + zeros(16),
@@ -169,6 +169,7 @@ func TestOptionsPassedOver(t *testing.T) {
 		"compressed name":                   "1f02 0000 00000001 0161 c008 00000000",
 		"name past the end":                 "1f02 0000 00000001 0861626364656667",
 		"name without end":                  "1f02 0000 00000001 0161 0162 0163 0164",
+		"label of 64 octets":                "1f0a 0000 00000001 40" + strings.Repeat("61", 64) + zeros(7),
 		"label with a dot":                  "1f02 0000 00000001 03612e62 00 000000",
 		"label with a new line":             "1f02 0000 00000001 03610a62 00 000000",
 		"good name before a bad one":        "1f02 0000 00000001 0161 00 40 00000000",
@@ -190,8 +191,8 @@ func TestOptionsPassedOver(t *testing.T) {
 				t.Fatal(err)
 			}
 			got, err := m.RA()
-			if want := (RA{Src: a, Dst: b, MTU: 0x501}); err != nil || !reflect.DeepEqual(got, want) {
-				t.Errorf("got %+v, %v", got, err)
+			if want := (RA{Src: a, Dst: b, MTU: 0x501}); err != nil || !reflect.DeepEqual(got, want) || m.Redirected != nil {
+				t.Errorf("got %+v, %v, redirected %x", got, err, m.Redirected)
 			}
 		})
 	}

@@ -51,6 +51,10 @@ func TestSplit(t *testing.T) {
 	if parts := m.Split(1280); len(parts) != 2 || len(parts[1].Routes) != 0 || parts[1].CaptivePortal == "" {
 		t.Errorf("%d parts: %+v", len(parts), parts)
 	}
+	m.Routes = nil
+	if parts := m.Split(1280); len(parts) != 1 {
+		t.Errorf("%d parts, one of them empty: %+v", len(parts), parts)
+	}
 }
 
 // TestRedirectFits is RFC 4861 4.6.3 and 8.2: as much of the packet as 1280 octets hold.

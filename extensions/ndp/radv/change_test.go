@@ -46,6 +46,9 @@ func TestChange(t *testing.T) {
 	quiet.MaxRtrAdvInterval, quiet.MinRtrAdvInterval = 8*s, ptr(4*s)
 	b.a.SetConfig(b.now, quiet)
 	b.expect("shorter intervals", b.until(2513*s), 2506*s, 2512*s)
+	quiet.MaxRtrAdvInterval, quiet.MinRtrAdvInterval = 20*s, ptr(10*s)
+	b.a.SetConfig(b.now, quiet)
+	b.expect("longer intervals after the next", b.until(2550*s), 2518*s, 2533*s, 2548*s)
 
 	// A change before the first advertisement does not take its short intervals away.
 	b = begin(t, router(), always(0.5))
@@ -126,7 +129,10 @@ func TestCease(t *testing.T) {
 		b.a.Cease(b.now)
 		b.a.SetConfig(b.now, c)
 		b.a.Cease(b.now)
-		b.expect("final", b.until(100*s), 62*s, 65*s, 68*s)
+		b.expect("final", b.until(64*s), 62*s)
+		b.a.SetConfig(b.now, c)
+		b.a.Cease(b.now) // one final advertisement and none since: hosts may not have heard it
+		b.expect("final again", b.until(100*s), 65*s, 68*s, 71*s)
 	})
 }
 
@@ -259,6 +265,20 @@ func TestStale(t *testing.T) {
 	})
 }
 
+// TestStaleOver: what is over is not evicted but gone. One ends every 3 s here, each after a minute.
+func TestStaleOver(t *testing.T) {
+	b := begin(t, router(), always(0))
+	c := router()
+	for i := range 3 * maxStale {
+		c.AdvPrefixList = []Prefix{{Prefix: netip.PrefixFrom(netip.AddrFrom16([16]byte{0x20, 1, 7: byte(i)}), 64), AdvValidLifetime: life(60 * s)}}
+		b.a.SetConfig(b.now, c)
+		b.until(b.now.Sub(start) + 3*s)
+	}
+	if got := b.a.Stale(b.now); len(got) != 19 || b.a.Counters().StaleEvicted != 0 {
+		t.Errorf("%d stale, %+v", len(got), b.a.Counters())
+	}
+}
+
 // TestRestart: what was advertised before a restart and is not configured after it is stale, from the
 // first advertisement on.
 func TestRestart(t *testing.T) {
@@ -328,9 +348,27 @@ func TestEnded(t *testing.T) {
 	if got := b.until(400 * s); len(got) != 1 || !reflect.DeepEqual(got[0].RA, keep) {
 		t.Errorf("later: %+v", got)
 	}
-	// What comes back is not ended, and the rest of what ended is said to the end.
-	b.a.SetConfig(b.now, c)
-	b.until(b.now.Sub(start))
+	// However often the configuration changes between two advertisements, there is an end to it.
+	b = begin(t, c, always(0))
+	for i := range 100 {
+		many := c
+		many.Routes = []Route{{Prefix: netip.PrefixFrom(netip.AddrFrom16([16]byte{0xfd, byte(i)}), 48)}}
+		b.a.SetConfig(b.now, many)
+	}
+	if m, _ := b.a.RA(b.now); len(m.Routes) != 1+maxEnded || m.Routes[maxEnded].Prefix != prefix("fd62::/48") {
+		t.Errorf("%d routes, the last %+v", len(m.Routes), m.Routes[len(m.Routes)-1])
+	}
+}
+
+// TestEndedComesBack: what is configured again is not ended, and the rest of what ended is said to the end.
+func TestEndedComesBack(t *testing.T) {
+	c := router()
+	c.Routes = []Route{{Prefix: prefix("fd00::/48")}, {Prefix: prefix("fd01::/48")}}
+	c.RDNSS = []RDNSS{{Servers: []netip.Addr{addr("fd00::1"), addr("fd00::2")}}}
+	less := c
+	less.Routes, less.RDNSS = c.Routes[:1], []RDNSS{{Servers: []netip.Addr{addr("fd00::2")}}}
+	b := begin(t, c, always(0))
+	b.until(400 * s)
 	b.a.SetConfig(b.now, less)
 	back := less
 	back.Routes = c.Routes

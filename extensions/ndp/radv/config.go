@@ -94,7 +94,7 @@ type DNSSL struct {
 // PREF64 is the prefix of a NAT64.
 type PREF64 struct {
 	Prefix   netip.Prefix `mapstructure:"prefix"`
-	Lifetime *Lifetime    `mapstructure:"lifetime"` // nil = 3 x MaxRtrAdvInterval, at most 65528 s
+	Lifetime *Lifetime    `mapstructure:"lifetime"` // nil = 3 x MaxRtrAdvInterval (RFC 8781 4.1)
 }
 
 // Lifetime is a time that may be zero or without end. In text it is a duration with its unit, such as

@@ -202,8 +202,7 @@ func (c *contents) build(now clock.Instant, cfg *Config, final bool) ndwire.RA {
 		m.DNSSL = append(m.DNSSL, ndwire.DNSSL{Domains: d.Domains, Lifetime: time.Duration(or(d.Lifetime, three))})
 	}
 	for _, p := range cfg.PREF64 {
-		life := min(time.Duration(or(p.Lifetime, three)), ndwire.MaxPREF64Lifetime) // RFC 8781 4.1
-		m.PREF64 = append(m.PREF64, ndwire.PREF64{Prefix: p.Prefix, Lifetime: life})
+		m.PREF64 = append(m.PREF64, ndwire.PREF64{Prefix: p.Prefix, Lifetime: time.Duration(or(p.Lifetime, three))})
 	}
 	c.ended.put(&m)
 	if final || !cfg.IsRouter { // 6.2.5

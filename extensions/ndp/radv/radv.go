@@ -66,7 +66,7 @@ type Advertiser struct {
 
 // New returns the advertiser of an interface that comes up. record is what [Advertiser.Record] returned
 // before a restart: what of it is not configured any more is stale (RFC 9096 3.5). draw gives random
-// numbers from [0, 1).
+// numbers from [0, 1). The advertiser keeps cfg, lists and all: they must not change.
 func New(now clock.Instant, cfg Config, draw func() float64, record []StalePrefix) *Advertiser {
 	a := &Advertiser{cfg: cfg, draw: draw, next: clock.Never, solicit: clock.Never}
 	a.recall(now, record)
@@ -143,13 +143,9 @@ func (a *Advertiser) Solicit(now clock.Instant, src netip.Addr) {
 	if a.solicit != clock.Never {
 		return
 	}
-	at := now.Add(a.delay())
-	if a.last != 0 && now < a.last.Add(a.cfg.minDelayBetweenRAs()) {
-		at = a.last.Add(a.cfg.minDelayBetweenRAs() + at.Sub(now))
-	}
-	if at < a.next { // otherwise the scheduled one is sooner
-		a.solicit = at
-	}
+	// The delay counts from when an advertisement may be sent at all. A scheduled one that comes sooner
+	// serves: it takes this one's place.
+	a.solicit = a.notBefore(now).Add(a.delay())
 }
 
 func (a *Advertiser) solicitUnicast(now clock.Instant, src netip.Addr) {
@@ -227,7 +223,7 @@ func (a *Advertiser) SetConfig(now clock.Instant, cfg Config) {
 		a.short = max(a.short, MaxInitialRtrAdvertisements-1)
 		a.schedule(a.notBefore(now))
 	case timing:
-		a.schedule(min(a.next, a.notBefore(now.Add(a.interval()))))
+		a.schedule(min(a.next, now.Add(a.interval())))
 	}
 }
 
