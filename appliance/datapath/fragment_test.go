@@ -110,6 +110,21 @@ func TestUnfragmentablePartStaysInFront(t *testing.T) {
 	}
 }
 
+// TestOwnHopLimit: a packet of this node that names no hop limit gets the one of the link it leaves
+// by (CurHopLimit, RFC 4861 6.3.2), else the node's.
+func TestOwnHopLimit(t *testing.T) {
+	for _, c := range []struct{ made, link, want int }{{0, 0, 64}, {0, 17, 17}, {255, 17, 255}, {1, 0, 1}} {
+		r := newRig(t)
+		r.link(1, func(l *module.Link) { l.HopLimit = c.link })
+		b := udp(routerA, hostA, nil)
+		b[7] = byte(c.made)
+		r.send(b)
+		if got := r.a.took(); len(got) != 1 || int(got[0][7]) != c.want {
+			t.Errorf("made with %d, link says %d: %x", c.made, c.link, got)
+		}
+	}
+}
+
 // TestOwnTCPTooLong: TCP is told, as a router on the way would tell it.
 func TestOwnTCPTooLong(t *testing.T) {
 	r := newRig(t)

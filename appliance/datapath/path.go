@@ -14,6 +14,7 @@
 package datapath
 
 import (
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -142,6 +143,24 @@ func (p *Path) SetRouter(r module.Router) { p.router = r }
 // Hook adds a hook to a stage; before Start. Hooks run in the order in which they were added.
 func (p *Path) Hook(s module.Stage, owner string, f module.Hook) {
 	p.hooks[s] = append(p.hooks[s], namedHook{owner, f})
+}
+
+// String lists the stages in their order, each by the name of its file, with the owners of its hooks.
+func (p *Path) String() string {
+	hooked := map[string]module.Stage{"s3_classify": module.StageDiscovery, "s7_resolve": module.StageResolve}
+	var b strings.Builder
+	for _, name := range []string{
+		"s1_rx", "s2_validate", "s3_classify", "local", "s4_route", "s6_fragment", "s7_resolve", "s8_tx",
+	} {
+		b.WriteString(name)
+		if s, ok := hooked[name]; ok {
+			for _, h := range p.hooks[s] {
+				b.WriteString(" " + h.owner)
+			}
+		}
+		b.WriteString("\n")
+	}
+	return b.String()
 }
 
 // SetParams puts new parameters in force from the next vector on.
