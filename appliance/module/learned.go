@@ -17,10 +17,11 @@ type LearnedRoute struct {
 	Protocol string // ra, redirect or kernel
 	Expires  clock.Instant
 	// Standby: listed, but not used now, because a router that is to be preferred does the work
-	// (RFC 4191 3.2). At least one route of those with the same prefix and metric is not.
+	// (RFC 4191 3.2). When all routes of a prefix are, a shorter prefix is used.
 	Standby bool
 	// Sources are the prefixes the router advertised: of several routers, packets of this node
-	// with such a source go to that one (RFC 8028 3.1).
+	// with such a source go to that one, on standby or not (RFC 8028 3.2). None when the router
+	// does not answer.
 	Sources []netip.Prefix
 }
 

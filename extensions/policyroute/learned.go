@@ -93,22 +93,24 @@ func (m *Module) choose(e *entry, from netip.Addr, dst *[16]byte) *packet.Route 
 	if e.equal == nil {
 		return e.best
 	}
-	n := uint64(0)
-	if from.IsValid() {
-		for i := range e.equal {
-			if e.equal[i].has(from) {
-				n++
-			}
+	var fit, own uint64
+	for i := range e.equal {
+		s := &e.equal[i]
+		if !s.standby {
+			fit++
+		}
+		if from.IsValid() && s.has(from) {
+			own++
 		}
 	}
-	mine := n > 0
-	if !mine {
-		n = uint64(len(e.equal))
+	n := fit
+	if own > 0 {
+		n = own
 	}
 	pick := mix(m.shareKey, dst) % n
 	for i := range e.equal {
 		s := &e.equal[i]
-		if mine && !s.has(from) {
+		if own > 0 && !s.has(from) || own == 0 && s.standby {
 			continue
 		}
 		if pick == 0 {

@@ -138,6 +138,26 @@ func TestSourceChoosesItsRouter(t *testing.T) {
 	}
 }
 
+// TestSourceOutweighsPreference: RFC 8028 3.2: a router on standby still takes the packets whose source
+// it advertised, and no others.
+func TestSourceOutweighsPreference(t *testing.T) {
+	b := newBench(t)
+	r1, r2 := learnedDefault(router1, "high"), learnedDefault(router2, "low")
+	r2.Standby, r2.Sources = true, []netip.Prefix{netip.MustParsePrefix("2001:db8:b::/64")}
+	b.m.RoutesLearned(b.Manual.Now(), []module.LearnedRoute{r1, r2})
+	for i := range 64 {
+		dst := fmt.Sprintf("2001:db8:f::%x", i)
+		if got := b.sent("2001:db8:a::1", dst) + " " + b.sent("2001:db8:b::1", dst) + " " + b.sent("", dst); got != "fe80::a1 fe80::a2 fe80::a1" {
+			t.Fatalf("%s: %s", dst, got)
+		}
+	}
+	r2.Sources = nil // it does not answer
+	b.m.RoutesLearned(b.Manual.Now(), []module.LearnedRoute{r1, r2})
+	if got := b.sent("2001:db8:b::1", "2001:db8:f::1"); got != "fe80::a1" {
+		t.Errorf("a router that does not answer: %s", got)
+	}
+}
+
 // TestSharedLookupDoesNotAllocate.
 func TestSharedLookupDoesNotAllocate(t *testing.T) {
 	b := newBench(t)

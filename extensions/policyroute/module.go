@@ -30,7 +30,8 @@ const evCompiled = 1
 type entry struct {
 	best *packet.Route
 	all  []*packet.Route
-	// equal are the routers that share the destinations when there are several as good as best.
+	// equal are the routers to choose from when there are several: those that are as good as best, and
+	// those that are not but advertised prefixes of their own.
 	equal []share
 }
 
@@ -38,6 +39,7 @@ type entry struct {
 type share struct {
 	route   *packet.Route
 	sources []netip.Prefix // it advertised these
+	standby bool           // for packets with such a source only
 }
 
 // Module is the extension. It implements module.Router.

@@ -138,11 +138,16 @@ func (m *Module) entryOf(p netip.Prefix) *entry {
 	return m.entryFor(m.tables[tableMain].Routes(p))
 }
 
-// entryFor builds what a list of routes of one prefix leads to; nil when none is in force.
+// entryFor builds what a list of routes of one prefix leads to; nil when none is in force: a shorter
+// prefix answers then.
 func (m *Module) entryFor(list []fib.Route) *entry {
 	e := &entry{}
+	var standby []*packet.Route
 	for i := range list {
 		r := &list[i]
+		if r.Type.HasDevice() && !m.usable(r.Link) {
+			continue
+		}
 		pr := &packet.Route{
 			Type: packet.RouteType(r.Type), Dev: r.Link, OnLink: !r.Via.IsValid(), MTU: r.MTU, Prefix: r.Prefix,
 			PrefSrc: r.PrefSrc, Table: tableMain, Metric: r.Metric,
@@ -150,22 +155,31 @@ func (m *Module) entryFor(list []fib.Route) *entry {
 		if r.Via.IsValid() {
 			pr.Gateway = r.Via.As16()
 		}
-		inForce := !r.Type.HasDevice() || m.usable(r.Link)
-		if inForce {
-			e.all = append(e.all, pr)
-			if e.best == nil && !r.Standby {
-				e.best = pr
-			}
-			if r.Protocol == protoRA && !r.Standby && e.best.Metric == r.Metric {
-				e.equal = append(e.equal, share{pr, m.learned[keyOf(r)].Sources})
+		if r.Protocol == protoRA {
+			if s := m.learned[keyOf(r)].Sources; !r.Standby || len(s) > 0 {
+				e.equal = append(e.equal, share{route: pr, sources: s, standby: r.Standby})
 			}
 		}
+		if r.Standby {
+			standby = append(standby, pr)
+			continue
+		}
+		if e.best == nil {
+			e.best = pr
+		}
+		e.all = append(e.all, pr)
 	}
-	if len(e.equal) == 1 || len(e.equal) > 0 && e.equal[0].route != e.best {
-		e.equal = nil
-	}
-	if e.best == nil { // none is in force: a shorter prefix answers
+	if e.best == nil {
 		return nil
+	}
+	e.all = append(e.all, standby...)
+	// Routers share only with those of the route in force.
+	mine := func(s share) bool { return s.route == e.best }
+	if slices.ContainsFunc(e.equal, mine) {
+		e.equal = slices.DeleteFunc(e.equal, func(s share) bool { return s.route.Metric != e.best.Metric })
+	}
+	if len(e.equal) < 2 || !slices.ContainsFunc(e.equal, mine) {
+		e.equal = nil
 	}
 	return e
 }
