@@ -139,8 +139,9 @@ func (p *Pinger) Done() <-chan struct{} { return p.done }
 // Stop ends the ping. Events that were on their way may still be reported.
 func (p *Pinger) Stop() {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.end()
+	p.mu.Unlock()
+	p.box.flush()
 }
 
 // end, step and what they call are called with mu held.
@@ -153,7 +154,7 @@ func (p *Pinger) end() {
 		p.timer.Stop()
 	}
 	p.h.probes.remove(p, p.id)
-	close(p.done)
+	p.box.end(p.done)
 }
 
 // step does what is due and sets the timer for what comes next.

@@ -123,6 +123,14 @@ type outbox[T any] struct {
 	mu     sync.Mutex
 	events []T
 	busy   bool
+	done   chan struct{} // to be closed behind the last event; nil = not yet, or it is
+}
+
+// end queues the end: done is closed when every event that was added before has been reported.
+func (o *outbox[T]) end(done chan struct{}) {
+	o.mu.Lock()
+	o.done = done
+	o.mu.Unlock()
 }
 
 // add queues an event; the caller calls flush when it has let go of its own lock.
@@ -147,6 +155,10 @@ func (o *outbox[T]) flush() {
 		o.mu.Lock()
 	}
 	o.busy = false
+	if o.done != nil {
+		close(o.done)
+		o.done = nil
+	}
 }
 
 // mailboxLimit bounds the events that wait for a slow reader; a flood of duplicates is cut off.

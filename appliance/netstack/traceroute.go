@@ -138,7 +138,7 @@ func (h *Host) Traceroute(ctx context.Context, o TracerouteOptions, report func(
 	return m.run(ctx, t.Done(), report)
 }
 
-// Done is closed when the trace has ended.
+// Done is closed when the trace has ended and all its events are reported.
 func (t *Tracer) Done() <-chan struct{} { return t.done }
 
 // Stop ends the trace. Events that were on their way may still be reported.
@@ -146,6 +146,7 @@ func (t *Tracer) Stop() {
 	t.mu.Lock()
 	t.end()
 	t.mu.Unlock()
+	t.box.flush()
 }
 
 // end and what follows is called with mu held.
@@ -161,7 +162,7 @@ func (t *Tracer) end() {
 	if t.udp != nil {
 		_ = t.udp.Close() // once: ended
 	}
-	close(t.done)
+	t.box.end(t.done)
 }
 
 // sendHop sends all probes of the present hop.
