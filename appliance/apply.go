@@ -165,7 +165,7 @@ func (a *Appliance) moduleConfig(root *config.Root, plan *linkPlan) *module.Conf
 	}
 	for _, l := range root.Links {
 		lc := module.LinkConfig{
-			Name: l.Name, Index: index[l.Name], Kind: l.Kind, LinkLocal: l.LinkLocal,
+			Name: l.Name, Index: index[l.Name], Kind: l.Kind, MTU: l.MTU, LinkLocal: l.LinkLocal,
 			Sections: map[string]module.Section{},
 		}
 		for key, s := range l.Sections {

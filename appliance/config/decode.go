@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -169,6 +170,15 @@ func (d *decoder) leaf(raw any, v reflect.Value, at place) {
 			return
 		}
 		*x = n
+	case encoding.TextUnmarshaler:
+		s, ok := raw.(string)
+		if !ok {
+			d.fault(at, "want text, got "+kindOf(raw), "")
+			return
+		}
+		if err := x.UnmarshalText([]byte(s)); err != nil {
+			d.fault(at, err.Error(), "")
+		}
 	default:
 		d.plain(raw, v, at)
 	}

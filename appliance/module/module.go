@@ -274,6 +274,7 @@ type LinkConfig struct {
 	Name      string
 	Index     int // the index it has or will have
 	Kind      string
+	MTU       int // the configured one
 	Addresses []AddressConfig
 	LinkLocal string // auto, eui64, none or an address
 	// Sections holds the parts claimed below a link, by key, such as "nud".

@@ -83,6 +83,8 @@ type Addr struct {
 	Home       bool
 	NoDAD      bool
 	Temporary  bool
+	// NoPrefixRoute: its prefix says nothing about what is on the link (RFC 5942 4).
+	NoPrefixRoute bool
 	// SubnetRouter marks the Subnet-Router anycast address of a prefix (RFC 4291 2.6.1): ours,
 	// but never listed and never a source.
 	SubnetRouter   bool

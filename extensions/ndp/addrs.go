@@ -27,11 +27,17 @@ type address struct {
 	// generated: the link-local address we made; dadCount is its DAD_Counter (RFC 7217 5).
 	generated bool
 	dadCount  int
+	// autoconf: made of an advertised prefix, whose lifetimes it has (RFC 4862 5.5); temporary: RFC 8981.
+	autoconf, temporary bool
+	// optimistic: used while it is tentative (RFC 4429).
+	optimistic bool
 
 	valid     clock.Instant // clock.Never = forever
 	preferred clock.Instant
 
 	dad            *dad.Machine // while tentative
+	announce       int          // unsolicited advertisements still to be sent (RFC 9131)
+	announceAt     clock.Instant
 	dadFailed      bool
 	deprecatedTold bool
 }
@@ -44,6 +50,7 @@ func (a *address) snapshot(now clock.Instant) *module.Addr {
 		Addr: a.addr, PrefixLen: a.prefixLen, Link: a.link, Protocol: a.protocol,
 		Tentative: a.tentative(), DADFailed: a.dadFailed, Deprecated: a.preferred <= now,
 		Anycast: a.anycast, Home: a.home, NoDAD: a.noDAD, SubnetRouter: a.subnetRouter,
+		Temporary: a.temporary, Optimistic: a.optimistic && a.tentative(), NoPrefixRoute: a.autoconf,
 		ValidUntil: a.valid, PreferredUntil: a.preferred,
 	}
 }
@@ -57,6 +64,9 @@ func (a *address) deadline(usable bool) clock.Instant {
 	}
 	if a.dad != nil && usable {
 		d = clock.Earliest(d, a.dad.Deadline())
+	}
+	if a.announce > 0 && usable {
+		d = clock.Earliest(d, a.announceAt)
 	}
 	return d
 }
@@ -97,7 +107,7 @@ func (m *Module) removeAddress(now clock.Instant, a *address) {
 		m.leave(now, l, wire.SolicitedNode(a.addr))
 		m.subnetRouters(now, l)
 	}
-	m.changed = true
+	m.changed, m.usable = true, true
 	m.eventAddr(now, a, true)
 }
 
@@ -108,7 +118,7 @@ func (m *Module) subnetRouters(now clock.Instant, l *linkState) {
 	want := map[netip.Prefix]bool{}
 	if l.link.Forwarding {
 		for _, a := range m.addrs {
-			if a.link == l.index() && !a.subnetRouter && !a.addr.IsLinkLocalUnicast() && a.prefixLen < 127 {
+			if a.link == l.index() && !a.subnetRouter && !a.autoconf && !a.addr.IsLinkLocalUnicast() && a.prefixLen < 127 {
 				want[netip.PrefixFrom(a.addr, a.prefixLen).Masked()] = true
 			}
 		}

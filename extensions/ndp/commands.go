@@ -22,6 +22,10 @@ func (m *Module) handle(h module.Host) {
 	h.Handle("POST", "/v1/addr/flush", m.flushAddr)
 	h.Handle("GET", "/v1/maddr", m.showMAddr)
 	h.Handle("POST", "/v1/maddr", m.changeMAddr)
+	h.Handle("POST", "/v1/neigh/proxy", m.changeProxy)
+	h.Handle("GET", "/v1/ra", m.showRA)
+	h.Handle("POST", "/v1/ra/solicit", m.solicitRA)
+	h.Handle("POST", "/v1/ra/flush", m.flushRA)
 }
 
 // dev finds a link by name; "" with optional is none.
@@ -68,12 +72,16 @@ func (m *Module) neighFilter(f ndpapi.NeighFilter) (only *linkState, match func(
 }
 
 func (m *Module) showNeigh(now clock.Instant, req module.Request) (any, error) {
-	if err := req.Selectors("dev", "to", "nud"); err != nil {
+	if err := req.Selectors("dev", "to", "nud", "proxy"); err != nil {
 		return nil, err
 	}
 	only, match, err := m.neighFilter(ndpapi.NeighFilter{Dev: req.Query["dev"], To: req.Query["to"], NUD: req.Query["nud"]})
 	if err != nil {
 		return nil, err
+	}
+	if req.Query["proxy"] != "" {
+		within, _ := to(req.Query["to"]) // neighFilter has looked at it
+		return m.showProxies(only, within), nil
 	}
 	out := []ndpapi.Neigh{}
 	for _, i := range m.linkOrder() {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"leveret/appliance/module"
+	"leveret/extensions/ndp/radv"
 )
 
 // NUDConfig is links[].nud: the variables and constants of RFC 4861 10, and the bounds of RFC 6583.
@@ -23,8 +24,9 @@ type NUDConfig struct {
 
 // DADConfig is links[].dad.
 type DADConfig struct {
-	Transmits int  `mapstructure:"transmits"` // DupAddrDetectTransmits (RFC 4862 5.1); 0 = no DAD
-	Enhanced  bool `mapstructure:"enhanced"`  // RFC 7527
+	Transmits  int  `mapstructure:"transmits"`  // DupAddrDetectTransmits (RFC 4862 5.1); 0 = no DAD
+	Enhanced   bool `mapstructure:"enhanced"`   // RFC 7527
+	Optimistic bool `mapstructure:"optimistic"` // RFC 4429
 }
 
 // defaultNUD has the values of RFC 4861 10.
@@ -45,6 +47,11 @@ type linkConfig struct {
 	dad       DADConfig
 	addresses []module.AddressConfig
 	linkLocal string
+
+	host          HostConfig
+	adv           radv.Config
+	proxies       []ProxyConfig
+	sendRedirects bool
 }
 
 // decodeLink checks one link's sections.
@@ -52,6 +59,7 @@ func decodeLink(l module.LinkConfig) (linkConfig, error) {
 	c := linkConfig{
 		name: l.Name, index: l.Index, nud: defaultNUD(), dad: defaultDAD(),
 		addresses: l.Addresses, linkLocal: l.LinkLocal,
+		host: defaultHost(), adv: radv.Defaults(), sendRedirects: true,
 	}
 	var errs []error
 	if s := l.Sections["nud"]; s != nil && s.Present() {
@@ -68,6 +76,7 @@ func decodeLink(l module.LinkConfig) (linkConfig, error) {
 			errs = append(errs, s.Fault("transmits", fmt.Sprintf("%d is outside 0..100", c.dad.Transmits), "RFC 4862 5.1"))
 		}
 	}
+	errs = append(errs, c.decodeRouters(l)...)
 	return c, errors.Join(errs...)
 }
 

@@ -11,12 +11,15 @@ import (
 
 // counters are the module's, as `leveret stats` shows them.
 type counters struct {
-	rx, tx    map[uint8]*module.Counter
-	invalids  map[error]*module.Counter
-	noSource  *module.Counter // a solicitation that could not be sent: the link has no address yet
-	conflicts *module.Counter // NAs of others for an address of ours
-	dadFailed *module.Counter
-	dadLooped *module.Counter // our own probes that came back (RFC 7527 4.2)
+	rx, tx           map[uint8]*module.Counter
+	invalids         map[error]*module.Counter
+	noSource         *module.Counter // a solicitation that could not be sent: the link has no address yet
+	conflicts        *module.Counter // NAs of others for an address of ours
+	dadFailed        *module.Counter
+	contradictions   *module.Counter // RAs that say something else than ours (RFC 4861 6.2.7)
+	redirectsRefused *module.Counter // Redirects that are not from the next hop (RFC 4861 8.1)
+	answersRefused   *module.Counter // delayed answers for which there was no room
+	dadLooped        *module.Counter // our own probes that came back (RFC 7527 4.2)
 }
 
 var messageNames = map[uint8]string{
@@ -35,7 +38,9 @@ func newCounters(h module.Host) counters {
 	c := counters{
 		rx: map[uint8]*module.Counter{}, tx: map[uint8]*module.Counter{}, invalids: map[error]*module.Counter{},
 		noSource: h.Counter("ns_without_source"), conflicts: h.Counter("address_conflicts"),
-		dadFailed: h.Counter("dad_failed"), dadLooped: h.Counter("dad_looped_back"),
+		contradictions: h.Counter("ra_contradictions"), redirectsRefused: h.Counter("redirects_refused"),
+		answersRefused: h.Counter("delayed_na_refused"),
+		dadFailed:      h.Counter("dad_failed"), dadLooped: h.Counter("dad_looped_back"),
 	}
 	for t, n := range messageNames {
 		c.rx[t], c.tx[t] = h.Counter("rx_"+n), h.Counter("tx_"+n)

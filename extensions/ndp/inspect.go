@@ -6,6 +6,7 @@ import (
 
 	"leveret/appliance/clock"
 	"leveret/extensions/ndp/ndpapi"
+	"leveret/extensions/ndp/ndwire"
 	"leveret/extensions/ndp/nud"
 )
 
@@ -40,6 +41,7 @@ func addrJSON(now clock.Instant, a *address) ndpapi.Addr {
 	return ndpapi.Addr{
 		Family: "inet6", Local: a.addr, PrefixLen: a.prefixLen, Scope: scopeOf(a.addr), Anycast: a.anycast, NoDAD: a.noDAD, Home: a.home,
 		Tentative: a.tentative(), DADFailed: a.dadFailed, Deprecated: a.preferred <= now, Dynamic: a.valid != clock.Never,
+		Temporary: a.temporary, MngTmpAddr: a.autoconf && !a.temporary, Optimistic: a.optimistic && a.tentative(),
 		Protocol: a.protocol, ValidLifeTime: left(a.valid), PreferredLifeTime: left(a.preferred),
 	}
 }
@@ -68,6 +70,30 @@ func (m *Module) eventNeigh(now clock.Instant, l *linkState, e *nud.Entry, delet
 	j := m.neighJSON(now, l, e, false)
 	j.Deleted = deleted
 	m.host.Publish("neigh", j)
+}
+
+// eventMessage tells `leveret monitor ndp` about a message.
+func (m *Module) eventMessage(l *linkState, dir string, msg *ndwire.Message, notes []string) {
+	e := ndpapi.NDMessage{Dev: l.cfg.name, Dir: dir, Type: messageNames[msg.Type], Src: msg.Src, Dst: msg.Dst, Target: msg.Target, Destination: msg.Destination, Notes: notes}
+	if msg.HasSourceLLA {
+		e.LLAddr = macText(msg.SourceLLA)
+	} else if msg.HasTargetLLA {
+		e.LLAddr = macText(msg.TargetLLA)
+	}
+	flag := func(set bool, letter string) {
+		if set {
+			e.Flags += letter
+		}
+	}
+	flag(msg.Router, "R")
+	flag(msg.Solicited, "S")
+	flag(msg.Override, "O")
+	if ra, err := msg.RA(); err == nil {
+		flag(ra.Managed, "M")
+		flag(ra.Other, "O")
+		flag(ra.HomeAgent, "H")
+	}
+	m.host.Publish("ndp", e)
 }
 
 // eventGroup tells `leveret monitor maddress` about a group.

@@ -59,6 +59,17 @@ func (m *Module) stableID(prefix netip.Prefix, iface string, dadCounter int) [8]
 	return [8]byte(h.Sum(nil))
 }
 
+// stableIDFrom returns the first identifier from a counter on that may be used, and its counter (RFC 7217
+// 5, 6).
+func (m *Module) stableIDFrom(prefix netip.Prefix, iface string, dadCounter int) (id [8]byte, counter int) {
+	for {
+		if id = m.stableID(prefix, iface, dadCounter); !reservedID(id) {
+			return id, dadCounter
+		}
+		dadCounter++
+	}
+}
+
 var linkLocalPrefix = netip.MustParsePrefix("fe80::/64")
 
 // reservedID reports whether an interface identifier must not be used (RFC 5453 2.1, RFC 4291 2.6.1):
@@ -72,7 +83,7 @@ func reservedID(id [8]byte) bool {
 func (m *Module) addLinkLocal(now clock.Instant, l *linkState, dadCount int) {
 	a := &address{
 		prefixLen: 64, link: l.index(), protocol: "kernel_ll", valid: clock.Never, preferred: clock.Never,
-		generated: true, dadCount: dadCount,
+		generated: true, dadCount: dadCount, optimistic: l.cfg.dad.Optimistic,
 	}
 	if fixed, ok := l.cfg.fixedLinkLocal(); ok {
 		a.addr, a.generated, a.fromConfig = fixed, false, true
@@ -84,9 +95,7 @@ func (m *Module) addLinkLocal(now clock.Instant, l *linkState, dadCount int) {
 		case l.cfg.linkLocal == "eui64" && l.link.Ethernet:
 			id = wire.EUI64(l.link.MAC)
 		default:
-			for id = m.stableID(linkLocalPrefix, l.cfg.name, a.dadCount); reservedID(id); a.dadCount++ {
-				id = m.stableID(linkLocalPrefix, l.cfg.name, a.dadCount+1)
-			}
+			id, a.dadCount = m.stableIDFrom(linkLocalPrefix, l.cfg.name, a.dadCount)
 		}
 		b := linkLocalPrefix.Addr().As16()
 		copy(b[8:], id[:])
@@ -104,7 +113,7 @@ func (m *Module) syncAddresses(now clock.Instant, l *linkState) {
 	fixed, hasFixed := l.cfg.fixedLinkLocal()
 	haveLinkLocal := false
 	for _, a := range slices.Clone(m.addrs) {
-		if a.link != l.index() || a.subnetRouter {
+		if a.link != l.index() || a.subnetRouter || a.autoconf {
 			continue
 		}
 		c, listed := want[a.addr]

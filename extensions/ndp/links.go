@@ -37,6 +37,10 @@ func (m *Module) Prepare(next *module.Config) (func(clock.Instant), error) {
 			m.secret = m.loadSecret(next)
 		}
 		m.cfg = cfg
+		m.runDir = next.RunDir
+		if m.records == nil {
+			m.loadRecords(next.StateDir)
+		}
 		if m.started {
 			m.LinksChanged(now, m.host.Links())
 			m.reconfigure(now)
@@ -54,8 +58,12 @@ func (m *Module) reconfigure(now clock.Instant) {
 			continue
 		}
 		l.cfg = c
-		l.cache.SetVars(now, c.nud.vars())
+		l.cache.SetVars(now, l.nudVars())
+		l.table.redirects.Store(c.sendRedirects)
 		m.syncAddresses(now, l)
+		m.syncProxies(now, l)
+		m.syncHost(now, l)
+		m.syncRouter(now, l)
 	}
 	m.publish(now)
 }
@@ -95,11 +103,14 @@ func (m *Module) LinksChanged(now clock.Instant, links *module.Links) {
 
 // linkNew begins to look after a link.
 func (m *Module) linkNew(now clock.Instant, x *module.Link) {
-	l := &linkState{link: x, cfg: m.cfg[x.Name], table: newTable(), mld: mld.New(m.host.Rand().Float64)}
-	if l.cfg.name == "" { // not of the configuration: cannot happen, but must not crash
-		l.cfg = linkConfig{name: x.Name, nud: defaultNUD(), dad: defaultDAD(), linkLocal: "none"}
+	l := &linkState{
+		link: x, cfg: m.cfg[x.Name], table: newTable(), mld: mld.New(m.host.Rand().Float64), proxies: map[netip.Addr]*proxied{}, rearm: clock.Never,
 	}
-	l.cache = nud.New(now, l.cfg.nud.vars(), m.host.Rand().Float64)
+	if l.cfg.name == "" { // not of the configuration: cannot happen, but must not crash
+		l.cfg = linkConfig{name: x.Name, nud: defaultNUD(), dad: defaultDAD(), linkLocal: "none", host: HostConfig{AcceptRA: acceptNever}}
+	}
+	l.cache = nud.New(now, l.nudVars(), m.host.Rand().Float64)
+	l.table.redirects.Store(l.cfg.sendRedirects)
 	m.links[x.Index] = l
 	m.hush(now, l)
 	tables := slices.Clone(*m.tables.Load())
@@ -111,6 +122,9 @@ func (m *Module) linkNew(now clock.Instant, x *module.Link) {
 	m.join(now, l, wire.AllNodes)
 	m.routerGroups(now, l, true)
 	m.syncAddresses(now, l)
+	m.syncProxies(now, l)
+	m.syncHost(now, l)
+	m.syncRouter(now, l)
 }
 
 // hush draws how long a link that has just come up stays quiet: reports wait for that, and after
@@ -143,7 +157,7 @@ func (m *Module) linkGone(now clock.Instant, l *linkState) {
 			m.removeAddress(now, a)
 		}
 	}
-	m.changed = true
+	m.changed, m.learned = true, true
 }
 
 // linkChanged follows a link that goes up or down or begins to forward.
@@ -153,7 +167,11 @@ func (m *Module) linkChanged(now clock.Instant, l *linkState, x *module.Link) {
 	if old.Forwarding != x.Forwarding {
 		m.routerGroups(now, l, false)
 		m.subnetRouters(now, l)
+		l.cache.SetVars(now, l.nudVars())
+		m.syncHost(now, l)
+		m.announceAll(l) // the R flag is another one
 	}
+	m.usable = true
 	switch {
 	case old.Usable() && !x.Usable():
 		// What was learned about neighbors may not hold when the link is back.
@@ -187,29 +205,50 @@ func (m *Module) announceAll(l *linkState) {
 
 // announce sends an unsolicited NA to all nodes.
 func (m *Module) announce(l *linkState, a *address, override bool) {
+	m.announceTo(l, a, wire.AllNodes, override)
+}
+
+// announceTo sends an unsolicited NA to a group.
+func (m *Module) announceTo(l *linkState, a *address, group netip.Addr, override bool) {
 	if !l.link.Ethernet || !l.link.Usable() {
 		return
 	}
-	dst := wire.AllNodes.As16()
+	dst := group.As16()
 	m.transmit(l, ndwire.AppendNA(nil, ndwire.NA{
-		Src: a.addr, Dst: wire.AllNodes, Target: a.addr, Router: l.link.Forwarding, Override: override, TargetLLA: &l.link.MAC,
+		Src: a.addr, Dst: group, Target: a.addr, Router: l.link.Forwarding, Override: override, TargetLLA: &l.link.MAC,
 	}), wire.MulticastMAC(&dst))
+}
+
+// maxNeighborAdvertisement is MAX_NEIGHBOR_ADVERTISEMENT (RFC 4861 10).
+const maxNeighborAdvertisement = 3
+
+// assigned: an address is ours to use from now on, optimistic or not. Routers are told where it is before packets come back
+// for it (RFC 9131 6.1.2).
+func (m *Module) assigned(now clock.Instant, l *linkState, a *address) {
+	if !a.anycast && !a.addr.IsLinkLocalUnicast() && !l.link.Forwarding {
+		a.announce, a.announceAt = maxNeighborAdvertisement, now
+	}
 }
 
 // startDAD begins duplicate address detection for an address, or assigns it where there is none to
 // be done: on links without neighbors, for anycast addresses (RFC 4862 5.4), and where switched off.
 func (m *Module) startDAD(now clock.Instant, l *linkState, a *address) {
 	v := dad.Vars{
-		Transmits: l.cfg.dad.Transmits, RetransTimer: l.cfg.nud.RetransTimer, Enhanced: l.cfg.dad.Enhanced,
+		Transmits: l.cfg.dad.Transmits, Enhanced: l.cfg.dad.Enhanced,
 		MaxMulticastSolicit: l.cfg.nud.MaxMulticastSolicit,
 	}
+	v.RetransTimer = l.retransTimer()
 	if !l.link.Ethernet || a.anycast || a.noDAD {
 		v.Transmits = 0
 	}
-	m.changed = true
+	m.changed, m.usable = true, true
 	if v.Transmits == 0 {
 		a.dad = nil
+		m.assigned(now, l, a)
 		return
+	}
+	if a.optimistic {
+		m.assigned(now, l, a)
 	}
 	a.dad = dad.Start(now, v, max(l.quiet.Sub(now), 0), func() dad.Nonce {
 		var n dad.Nonce
@@ -229,8 +268,13 @@ func (m *Module) tickAddress(now clock.Instant, a *address) {
 	if a.dad != nil && l.link.Usable() {
 		m.dadOutcome(now, l, a, a.dad.Tick(now))
 	}
+	if a.announce > 0 && a.announceAt <= now && l.link.Usable() {
+		a.announce--
+		a.announceAt = now.Add(l.retransTimer())
+		m.announceTo(l, a, wire.AllRouters, false)
+	}
 	switch {
-	case a.valid <= now:
+	case a.valid <= now && !a.autoconf: // one that is belongs to the prefix
 		m.removeAddress(now, a)
 	case a.preferred <= now && !a.deprecatedTold:
 		a.deprecatedTold = true
@@ -265,7 +309,13 @@ func (m *Module) dadOutcome(now clock.Instant, l *linkState, a *address, o dad.O
 		m.transmit(l, ndwire.AppendNS(nil, ns), wire.MulticastMAC(&dst))
 	case dad.Assigned:
 		a.dad = nil
-		m.changed = true
+		if a.autoconf && l.host != nil {
+			l.host.auto.DADPassed(a.addr)
+		}
+		m.changed, m.usable = true, true
+		if !a.optimistic {
+			m.assigned(now, l, a)
+		}
 		m.eventAddr(now, a, false)
 		if a.addr.IsLinkLocalUnicast() { // reports have a source from now on (RFC 3590 4)
 			l.mld.Restart(now)
@@ -274,7 +324,7 @@ func (m *Module) dadOutcome(now clock.Instant, l *linkState, a *address, o dad.O
 	case dad.Duplicate:
 		a.dad, a.dadFailed = nil, true
 		m.count.dadFailed.Inc()
-		m.changed = true
+		m.changed, m.usable = true, true
 		m.eventAddr(now, a, false)
 		m.afterDuplicate(now, l, a)
 	}
@@ -286,6 +336,10 @@ func (m *Module) dadOutcome(now clock.Instant, l *linkState, a *address, o dad.O
 func (m *Module) afterDuplicate(now clock.Instant, l *linkState, a *address) {
 	const idgenRetries = 3 // RFC 7217 7
 	switch {
+	case a.autoconf:
+		if l.host != nil {
+			m.autoconfigure(now, l, l.host.auto.DADFailed(now, a.addr))
+		}
 	case !a.generated:
 	case l.cfg.linkLocal == "eui64":
 		l.disabled = true

@@ -2,6 +2,8 @@ package ndp
 
 import (
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync/atomic"
 
@@ -12,14 +14,16 @@ import (
 	"leveret/extensions/ndp/mld"
 	"leveret/extensions/ndp/ndwire"
 	"leveret/extensions/ndp/nud"
+	"leveret/extensions/ndp/routers"
 )
 
 // The messages in the mailbox.
 const (
-	evMessage = iota + 1 // an ND or MLD message: Pkt
-	evResolve            // a packet whose next hop Addr on Link has no address yet: Pkt
-	evUsed               // the STALE neighbor Addr on Link is in use
-	evJoin               // somebody joins the group Addr on Link
+	evMessage  = iota + 1 // an ND or MLD message: Pkt
+	evResolve             // a packet whose next hop Addr on Link has no address yet: Pkt
+	evUsed                // the STALE neighbor Addr on Link is in use
+	evRedirect            // a packet leaves by the link it came in on: Pkt
+	evJoin                // somebody joins the group Addr on Link
 	evLeave
 )
 
@@ -37,7 +41,16 @@ type Module struct {
 	secret  []byte // RFC 7217 secret_key
 	started bool
 	changed bool // the address snapshot has to be published again
-	effects []nud.Effect
+	usable  bool // an address has begun or ceased to be one: routers and hosts depend on it
+	learned bool // what routers taught has to be published again
+
+	routes    []module.LearnedRoute // as published
+	choice    []routers.Candidate   // what they were chosen from
+	resolvers string                // as written
+	runDir    string
+	stateDir  string
+	records   map[string][]recorded // advertised prefixes, by link
+	effects   []nud.Effect
 
 	count counters
 }
@@ -49,6 +62,14 @@ type linkState struct {
 	cache *nud.Cache
 	table *table
 	mld   *mld.Listener
+
+	adv     *advertiser    // nil = does not advertise
+	host    *hostSide      // nil = takes no advertisements
+	params  routers.Params // of routers, in force
+	delayed delayed        // answers that wait
+	proxies map[netip.Addr]*proxied
+	told    []redirected  // whom we redirected lately
+	rearm   clock.Instant // when the next packet may lead to a Redirect
 	// quiet: the first message after the link came up is not sent before (RFC 4862 5.4.2).
 	quiet clock.Instant
 	// disabled: the address made from the hardware's was a duplicate; IPv6 is off here
@@ -69,7 +90,9 @@ func New() *Module {
 func (m *Module) Name() string { return "ndp" }
 
 // Claims implements [module.Module].
-func (m *Module) Claims() []string { return []string{"links[].nud", "links[].dad"} }
+func (m *Module) Claims() []string {
+	return []string{"links[].nud", "links[].dad", "links[].host", "links[].router_advertisement", "links[].nd_proxy", "links[].send_redirects"}
+}
 
 // Init implements [module.Module].
 func (m *Module) Init(h module.Host) error {
@@ -109,7 +132,11 @@ func (m *Module) resolve(p *packet.Packet) packet.Verdict {
 	if uint(p.Out) >= uint(len(tables)) || tables[p.Out] == nil {
 		return packet.Drop(packet.LinkDown)
 	}
-	n := tables[p.Out].lookup(&p.NextHop)
+	t := tables[p.Out]
+	if p.In == p.Out && t.redirects.Load() && t.redirects.CompareAndSwap(true, false) { // never one of our own: In is 0
+		m.host.Mail(module.Event{Kind: evRedirect, Link: p.In, Pkt: p.Clone()})
+	}
+	n := t.lookup(&p.NextHop)
 	switch {
 	case n == nil:
 		if !m.host.Mail(module.Event{Kind: evResolve, Link: p.Out, Addr: p.NextHop, Pkt: p.Clone()}) {
@@ -152,6 +179,15 @@ func (m *Module) Stop(now clock.Instant) {
 		}
 		m.report(l, l.mld.Tick(now))
 	}
+	for _, i := range m.linkOrder() {
+		if l := m.links[i]; l.adv != nil { // hosts are told that this router goes (RFC 4861 6.2.5)
+			m.advertise(l, l.adv.Stop(now))
+			m.remember(now, l)
+		}
+	}
+	if m.resolvers != "" {
+		_ = os.Remove(filepath.Join(m.runDir, resolvFile)) // whoever reads it would believe it
+	}
 }
 
 // Receive implements [module.Module].
@@ -171,6 +207,9 @@ func (m *Module) Receive(now clock.Instant, ev module.Event) {
 		m.apply(now, l, l.cache.Send(now, addr, ev.Pkt, m.effects[:0]))
 	case evUsed:
 		m.apply(now, l, l.cache.Used(now, addr, m.effects[:0]))
+	case evRedirect:
+		l.rearm = now.Add(redirectPause)
+		m.redirect(now, l, ev.Pkt)
 	case evJoin:
 		m.join(now, l, addr)
 	case evLeave:
@@ -187,6 +226,11 @@ func (m *Module) Deadline() clock.Instant {
 	}
 	for _, l := range m.links {
 		d = clock.Earliest(d, clock.Earliest(l.cache.Deadline(), l.mld.Deadline()))
+		d = clock.Earliest(d, clock.Earliest(l.hostDeadline(), l.delayed.deadline()))
+		d = clock.Earliest(d, l.rearm)
+		if l.adv != nil {
+			d = clock.Earliest(d, l.adv.Deadline())
+		}
 	}
 	for _, a := range m.addrs {
 		if l := m.links[a.link]; l != nil {
@@ -202,6 +246,15 @@ func (m *Module) Tick(now clock.Instant) {
 		l := m.links[i]
 		m.apply(now, l, l.cache.Tick(now, m.effects[:0]))
 		m.report(l, l.mld.Tick(now))
+		m.tickRouter(now, l)
+		m.tickHost(now, l)
+		for _, d := range l.delayed.due(now) {
+			m.transmit(l, d.pkt, d.mac)
+		}
+		if l.rearm <= now {
+			l.rearm = clock.Never
+			l.table.redirects.Store(l.cfg.sendRedirects)
+		}
 	}
 	for _, a := range slices.Clone(m.addrs) {
 		m.tickAddress(now, a)
@@ -234,23 +287,37 @@ func (m *Module) message(now clock.Instant, l *linkState, p *packet.Packet) {
 		return
 	}
 	m.count.received(msg.Type)
+	var notes []string
 	switch msg.Type {
 	case wire.TypeNeighborSolicitation:
 		m.solicited(now, l, p, &msg)
 	case wire.TypeNeighborAdvertisement:
 		m.advertised(now, l, p, &msg)
-	case wire.TypeRouterSolicitation, wire.TypeRouterAdvertisement:
-		// What routers and hosts say about themselves; the rest of these messages is for the router
-		// and host sides.
-		if msg.HasSourceLLA && !msg.Src.IsUnspecified() {
-			router := msg.Type == wire.TypeRouterAdvertisement
-			m.apply(now, l, l.cache.Hint(now, msg.Src, nud.LLA(msg.SourceLLA), &router, m.effects[:0]))
-		}
+	case wire.TypeRouterSolicitation:
+		m.routerSolicited(now, l, &msg)
+	case wire.TypeRouterAdvertisement:
+		notes = m.routerAdvertised(now, l, &msg)
+	case wire.TypeRedirect:
+		notes = m.followRedirect(now, l, &msg)
+	}
+	if m.host.Watched("ndp") {
+		m.eventMessage(l, "rx", &msg, notes)
 	}
 }
 
 // publish makes changed addresses and groups what everybody sees.
 func (m *Module) publish(now clock.Instant) {
+	if m.usable {
+		m.usable = false
+		for _, i := range m.linkOrder() {
+			l := m.links[i]
+			m.syncRouter(now, l)
+			if l.host != nil {
+				m.syncSolicit(now, l)
+			}
+		}
+	}
+	m.publishLearned(now)
 	if !m.changed {
 		return
 	}
@@ -294,6 +361,7 @@ func (m *Module) Reset(now clock.Instant) {
 			}
 		}
 		l.mld.Restart(now)
+		m.flushLearned(now, l)
 	}
 	m.changed = true
 	m.publish(now)

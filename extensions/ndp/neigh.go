@@ -2,6 +2,7 @@ package ndp
 
 import (
 	"net/netip"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -28,7 +29,7 @@ func (m *Module) apply(now clock.Instant, l *linkState, es []nud.Effect) {
 			for _, p := range e.Pkts {
 				m.host.Transmit(p.(*packet.Packet), l.index(), e.LLA)
 			}
-		case nud.Unreachable:
+		case nud.GiveUp:
 			for _, p := range e.Pkts {
 				pk := p.(*packet.Packet)
 				m.host.SendError(pk, module.ICMPError{Type: wire.TypeDestinationUnreachable, Code: wire.CodeAddressUnreachable})
@@ -40,19 +41,28 @@ func (m *Module) apply(now clock.Instant, l *linkState, es []nud.Effect) {
 			}
 		case nud.Changed:
 			l.table.put(&neighbor{
-				addr: e.Entry.Addr.As16(), lla: e.Entry.LLA, fresh: e.Entry.State != nud.Stale, failed: e.Entry.State == nud.Failed,
+				addr: e.Entry.Addr.As16(), lla: e.Entry.LLA, fresh: fresh(e.Entry.State), failed: e.Entry.State == nud.Failed,
 			})
 			if !e.Entry.HasLLA && e.Entry.State != nud.Failed { // nothing to send to yet
 				l.table.remove(e.Entry.Addr)
 			}
 			m.eventNeigh(now, l, e.Entry, false)
+			m.routerAnswers(now, l, e.Entry)
+		case nud.RouterLost:
+			m.routerLost(l, e.Addr)
 		case nud.Removed:
 			l.table.remove(e.Addr)
+			if e.Old == nud.Probe || e.Old == nud.Unreachable {
+				m.routerSilent(now, l, e.Addr)
+			}
 			m.eventNeigh(now, l, e.Entry, true)
 		}
 	}
 	clear(es)
 }
+
+// fresh reports whether it does not matter in a state that packets are sent.
+func fresh(s nud.State) bool { return s != nud.Stale && s != nud.Probe && s != nud.Unreachable }
 
 func dropReason(why string) packet.Reason {
 	switch why {
@@ -105,7 +115,7 @@ func (m *Module) sourceFor(l *linkState, target netip.Addr) netip.Addr {
 }
 
 func (m *Module) transmit(l *linkState, b []byte, dst [6]byte) {
-	m.count.sent(b)
+	m.told(l, b)
 	m.host.Transmit(packet.New(b), l.index(), dst)
 }
 
@@ -113,34 +123,67 @@ func (m *Module) transmit(l *linkState, b []byte, dst [6]byte) {
 func (m *Module) solicited(now clock.Instant, l *linkState, p *packet.Packet, msg *ndwire.Message) {
 	a := m.find(l.index(), msg.Target)
 	if a != nil && a.tentative() {
-		m.dadInput(now, l, a, a.dad.NS(msg.Src.IsUnspecified(), msg.Nonce), p.SrcMAC)
-		return
+		if msg.Src.IsUnspecified() || !a.optimistic {
+			m.dadInput(now, l, a, a.dad.NS(msg.Src.IsUnspecified(), msg.Nonce), p.SrcMAC)
+			return
+		}
 	}
 	if msg.HasSourceLLA && !msg.Src.IsUnspecified() {
 		m.apply(now, l, l.cache.Hint(now, msg.Src, nud.LLA(msg.SourceLLA), nil, m.effects[:0]))
 	}
-	if a == nil || a.dadFailed {
+	switch {
+	case a != nil && !a.dadFailed:
+		// Optimistic: nobody's entry is to be overridden by what may turn out wrong (RFC 4429 3.3).
+		m.answer(now, l, p, msg, ndwire.NA{
+			Src: a.addr, Router: l.link.Forwarding, Override: !a.anycast && !a.tentative(), TargetLLA: &l.link.MAC,
+		}, a.anycast)
+	case a == nil && l.proxies[msg.Target] != nil:
+		m.answerFor(now, l, p, msg, l.proxies[msg.Target])
+	}
+}
+
+// answerFor answers an NS for an address of another node (RFC 4861 7.2.8). Whoever sent the NS is not told
+// that it has its own address.
+func (m *Module) answerFor(now clock.Instant, l *linkState, p *packet.Packet, msg *ndwire.Message, x *proxied) {
+	if msg.Src == x.addr || m.isNeighborSelf(l, x.addr, p.SrcMAC) {
 		return
 	}
-	na := ndwire.NA{
-		Src: a.addr, Dst: msg.Src, Target: a.addr, Router: l.link.Forwarding, Solicited: true,
-		Override: !a.anycast, TargetLLA: &l.link.MAC,
-	}
+	m.answer(now, l, p, msg, ndwire.NA{Router: x.router, TargetLLA: &l.link.MAC}, true)
+}
+
+// isNeighborSelf reports whether a frame came from the node that has an address: it is on the link itself.
+func (m *Module) isNeighborSelf(l *linkState, a netip.Addr, from [6]byte) bool {
+	e := l.cache.Get(a)
+	return e != nil && e.HasLLA && [6]byte(e.LLA) == from
+}
+
+// answer answers an NS (RFC 4861 7.2.4): at once, or later where others may answer too. na has what
+// follows from the target.
+func (m *Module) answer(now clock.Instant, l *linkState, p *packet.Packet, msg *ndwire.Message, na ndwire.NA, later bool) {
+	na.Target, na.Dst, na.Solicited = msg.Target, msg.Src, true
 	mac := p.SrcMAC
 	if msg.HasSourceLLA {
 		mac = msg.SourceLLA
 	}
-	if msg.Src.IsUnspecified() { // somebody does DAD for our address (7.2.4)
+	if msg.Src.IsUnspecified() { // somebody does DAD for it
 		na.Dst, na.Solicited = wire.AllNodes, false
 		d := na.Dst.As16()
 		mac = wire.MulticastMAC(&d)
 	}
-	if a.anycast { // an anycast address is no source (RFC 4291 2.6)
+	if later { // neither an anycast address nor another node's is a source (RFC 4291 2.6)
 		if na.Src = m.sourceFor(l, na.Dst); !na.Src.IsValid() {
 			return
 		}
 	}
-	m.transmit(l, ndwire.AppendNA(nil, na), mac)
+	b := ndwire.AppendNA(nil, na)
+	if !later {
+		m.transmit(l, b, mac)
+		return
+	}
+	wait := time.Duration(m.host.Rand().Float64() * float64(maxAnycastDelayTime)) // 7.2.7, 7.2.8
+	if !l.delayed.put(answer{now.Add(wait), b, mac}) {
+		m.count.answersRefused.Inc()
+	}
 }
 
 // advertised takes in an NA (RFC 4861 7.2.5, RFC 4862 5.4.4).

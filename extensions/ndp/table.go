@@ -10,8 +10,9 @@ import (
 type neighbor struct {
 	addr [16]byte
 	lla  [6]byte
-	// fresh: nobody has to be told that the entry is in use (REACHABLE, PERMANENT, NOARP; DELAY
-	// and PROBE are on their way already). Otherwise (STALE) the first packet tells the loop.
+	// fresh: nobody has to be told that the entry is in use (REACHABLE, PERMANENT, NOARP; DELAY is on
+	// its way already). Otherwise the first packet tells the loop: a STALE one has to be probed, and of
+	// one that does not answer it matters whether it is in use (RFC 7048 3).
 	fresh bool
 	used  atomic.Bool
 	// failed: resolution ended without an answer a moment ago.
@@ -26,6 +27,8 @@ type table struct {
 	slots atomic.Pointer[[]atomic.Pointer[neighbor]]
 	live  int
 	dead  int
+	// redirects: the next packet that leaves by the link it came in on is to be shown to the loop.
+	redirects atomic.Bool
 }
 
 // tombstone marks a slot whose entry was removed.

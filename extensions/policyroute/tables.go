@@ -254,7 +254,7 @@ func (m *Module) followKernel() {
 			typ = fib.Anycast
 		}
 		add(tableLocal, netip.PrefixFrom(a.Addr, 128), a.Link, typ, fib.MetricLocal)
-		if p := netip.PrefixFrom(a.Addr, a.PrefixLen).Masked(); !a.SubnetRouter {
+		if p := netip.PrefixFrom(a.Addr, a.PrefixLen).Masked(); !a.SubnetRouter && !a.NoPrefixRoute {
 			add(tableMain, p, a.Link, fib.Unicast, fib.MetricConnected)
 		}
 	}

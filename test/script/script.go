@@ -5,8 +5,9 @@
 //	node r1 lan0=lan       an appliance; its YAML configuration follows, up to a line "."
 //	peer p lan             a scripted host
 //	advance 5s             let time pass; frames and changes of tables are printed with their time
-//	send p ns TARGET [nonce|from ADDR]   and na TARGET [solicited] [override] [router], echo DST SIZE [via ROUTER]
-//	show r1 neigh|addr|maddr|route       a table
+//	send p ns TARGET [nonce|from ADDR]   and na TARGET [to ADDR] [override] [router], echo DST SIZE [via ROUTER],
+//	                       rs, ra, redirect: see sendrouter.go
+//	show r1 neigh|addr|maddr|route|ra    a table
 //	do r1 POST /v1/neigh {"op": ...}     a command
 //	drops r1               the drops since the last time
 package script

@@ -16,6 +16,14 @@ func (r *runner) send(peer, what string, args []string) error {
 	if p == nil {
 		return fmt.Errorf("no peer %q", peer)
 	}
+	switch what {
+	case "ra":
+		return r.sendRA(p, args)
+	case "rs":
+		return r.sendRS(p, args)
+	case "redirect":
+		return r.sendRedirect(p, args)
+	}
 	target, err := netip.ParseAddr(args[0])
 	if err != nil {
 		return err
@@ -112,6 +120,21 @@ func Describe(frame []byte) string {
 	}
 	if m, err := ndwire.Parse(b, c.Off, false); err == nil {
 		switch m.Type {
+		case wire.TypeRouterSolicitation:
+			if m.HasSourceLLA {
+				to += ", lladdr"
+			}
+			return "RS " + to
+		case wire.TypeRouterAdvertisement:
+			if ra, err := m.RA(); err == nil {
+				return "RA " + to + describeRA(ra)
+			}
+		case wire.TypeRedirect:
+			s := fmt.Sprintf("Redirect %s, %s by %s, %d octets of the packet", to, m.Destination, m.Target, len(m.Redirected))
+			if m.HasTargetLLA {
+				s += ", lladdr"
+			}
+			return s
 		case wire.TypeNeighborSolicitation:
 			s := fmt.Sprintf("NS %s, target %s", to, m.Target)
 			if m.Nonce != nil {

@@ -1,7 +1,7 @@
 package nud
 
 import (
-	"container/heap"
+	"container/list"
 	"net/netip"
 	"slices"
 	"time"
@@ -19,10 +19,10 @@ const (
 
 // Cache is the Neighbor Cache of one link. One goroutine owns it.
 //
-// It is bounded. A new entry that finds it full takes the place of, in this order: the oldest
-// FAILED one, the oldest INCOMPLETE one if the new one is wanted for more than resolution, the
-// STALE one that was not used for the longest. An entry that is only wanted for resolution never
-// displaces one that has an address (RFC 6583 7.1), and of these there are at most MaxUnresolved.
+// It is bounded. A new entry that finds it full takes the place of, in this order: the oldest FAILED
+// one, the oldest INCOMPLETE one, the one that is STALE for the longest and was never confirmed, the
+// one that is STALE for the longest. An entry that is only wanted for resolution never displaces one
+// that has an address (RFC 6583 7.1), and of these there are at most MaxUnresolved.
 type Cache struct {
 	vars      Vars
 	draw      func() float64 // uniform in [0, 1)
@@ -30,7 +30,8 @@ type Cache struct {
 	timers    timerHeap
 	reachable time.Duration
 	redraw    clock.Instant
-	pending   int // entries in INCOMPLETE
+	pending   int                   // entries in INCOMPLETE
+	idle      [numClasses]list.List // what may be evicted, the oldest first
 	seq       uint64
 
 	// Evicted counts entries that had to go for others, by the state they were in.
@@ -98,7 +99,16 @@ func (c *Cache) Tick(now clock.Instant, out []Effect) []Effect {
 				t = TimeoutFinal
 			}
 		case Probe:
-			if e.Tries >= c.vars.MaxUnicastSolicit {
+			switch {
+			case e.Tries < c.vars.MaxUnicastSolicit:
+			case e.Used > e.entered: // RFC 7048 3: only who is in use is waited for
+				t = TimeoutInUse
+			default:
+				t = TimeoutFinal
+			}
+		case Unreachable:
+			// As long as packets are sent, but not for ever: those who send them have to be told.
+			if e.Used <= e.entered || e.Tries >= c.vars.MaxMulticastSolicit {
 				t = TimeoutFinal
 			}
 		}
@@ -146,7 +156,29 @@ func (c *Cache) Used(now clock.Instant, a netip.Addr, out []Effect) []Effect {
 // Confirm says that an upper layer has made progress with a neighbor (RFC 4861 7.3.1).
 func (c *Cache) Confirm(now clock.Instant, a netip.Addr, out []Effect) []Effect {
 	if e := c.entries[a]; e != nil {
+		e.Used = now // progress is made of packets
 		out = c.step(now, e, Confirm, LLA{}, false, out)
+	}
+	return out
+}
+
+// Probe solicits a neighbor once, to see whether it answers (RFC 4191 3.5). One that answers or is about
+// to is left alone.
+func (c *Cache) Probe(now clock.Instant, a netip.Addr, out []Effect) []Effect {
+	e := c.entries[a]
+	switch {
+	case e == nil:
+		if c.pending >= c.vars.MaxUnresolved || !c.room(false, &out) {
+			return out
+		}
+		e = c.insert(a)
+		out = c.step(now, e, Send, LLA{}, false, out)
+		e.Tries = c.vars.MaxMulticastSolicit
+	case e.State == Stale:
+		c.enter(now, e, Probe)
+		c.arm(e, now.Add(c.vars.RetransTimer))
+		e.Tries = c.vars.MaxUnicastSolicit
+		out = append(out, Effect{Kind: Changed, Addr: a, LLA: e.LLA, Entry: e, Old: Stale}, Effect{Kind: SolicitUnicast, Addr: a, LLA: e.LLA})
 	}
 	return out
 }
@@ -160,10 +192,13 @@ type Advert struct {
 }
 
 // NA takes in an advertisement (RFC 4861 7.2.5). One about a neighbor that nobody asked for is
-// passed over.
+// passed over, unless LearnFromNA: then it makes a STALE entry.
 func (c *Cache) NA(now clock.Instant, na Advert, out []Effect) []Effect {
 	e := c.entries[na.Target]
 	if e == nil {
+		if c.vars.LearnFromNA && na.HasLLA { // RFC 9131 6.1.1
+			out = c.Hint(now, na.Target, na.LLA, &na.Router, out)
+		}
 		return out
 	}
 	t, ok := classify(e, na)
@@ -223,6 +258,23 @@ func (c *Cache) Hint(now clock.Instant, a netip.Addr, lla LLA, isRouter *bool, o
 	return out
 }
 
+// NoRouter takes in that a neighbor is a host: it has solicited routers without saying its address (RFC
+// 4861 6.2.6). IsRouter takes in the contrary (6.3.4, 8.3). Neither makes an entry.
+func (c *Cache) NoRouter(a netip.Addr, out []Effect) []Effect {
+	if e := c.entries[a]; e != nil {
+		out = c.setRouter(e, false, out)
+	}
+	return out
+}
+
+// IsRouter takes in that a neighbor is a router.
+func (c *Cache) IsRouter(a netip.Addr, out []Effect) []Effect {
+	if e := c.entries[a]; e != nil {
+		out = c.setRouter(e, true, out)
+	}
+	return out
+}
+
 // Set makes an entry by hand, in the state the operator named: PERMANENT, NOARP, REACHABLE, STALE...
 func (c *Cache) Set(now clock.Instant, a netip.Addr, s State, lla LLA, router bool, out []Effect) ([]Effect, bool) {
 	e := c.entries[a]
@@ -234,7 +286,7 @@ func (c *Cache) Set(now clock.Instant, a netip.Addr, s State, lla LLA, router bo
 	}
 	old := e.State
 	queue := e.queue
-	c.enter(e, s)
+	c.enter(now, e, s)
 	e.queue, e.LLA, e.HasLLA, e.IsRouter, e.Updated = nil, lla, true, router, now
 	switch s {
 	case Reachable:
@@ -280,18 +332,23 @@ func (c *Cache) step(now clock.Instant, e *Entry, t Trigger, lla LLA, router boo
 	}
 	old := e.State
 	if r.next != old {
-		c.enter(e, r.next)
+		c.enter(now, e, r.next)
 		e.Updated = now
 	}
-	changed := r.next != old
+	// Of an UNREACHABLE one the runtime has to see again whether it is in use.
+	changed := r.next != old || r.do&armBackOff != 0
 	if r.do&setLLA != 0 && (!e.HasLLA || e.LLA != lla) {
 		e.LLA, e.HasLLA, changed = lla, true, true
 		e.Updated = now
 	}
 	if r.do&(armReachable) != 0 {
 		e.Confirmed = now
+		c.file(e)
 	}
 	switch {
+	case r.do&armBackOff != 0:
+		e.entered = now
+		c.arm(e, now.Add(c.backOff(e.Tries)))
 	case r.do&armRetrans != 0:
 		c.arm(e, now.Add(c.vars.RetransTimer))
 	case r.do&armReachable != 0:
@@ -324,7 +381,7 @@ func (c *Cache) step(now clock.Instant, e *Entry, t Trigger, lla LLA, router boo
 		out = append(out, Effect{Kind: Release, Addr: e.Addr, LLA: e.LLA, Pkts: queue})
 	case r.do&unreachable != 0:
 		e.queue = nil
-		out = append(out, Effect{Kind: Unreachable, Addr: e.Addr, Pkts: queue})
+		out = append(out, Effect{Kind: GiveUp, Addr: e.Addr, Pkts: queue})
 	}
 	return out
 }
@@ -340,16 +397,27 @@ func (c *Cache) setRouter(e *Entry, router bool, out []Effect) []Effect {
 	return append(out, Effect{Kind: Changed, Addr: e.Addr, LLA: e.LLA, Entry: e, Old: e.State, Ref: "7.2.5"})
 }
 
+// backOff is how long to wait after the solicitation that follows that many in UNREACHABLE: the next step
+// after the constant RetransTimer of PROBE (RFC 7048 3).
+func (c *Cache) backOff(tries int) time.Duration {
+	d := c.vars.RetransTimer
+	for range tries + 1 {
+		d = min(d*backoffMultiple, maxRetransTimer)
+	}
+	return max(d, c.vars.RetransTimer)
+}
+
 // enter changes the state: the timer and the count of tries belong to the old one.
-func (c *Cache) enter(e *Entry, s State) {
+func (c *Cache) enter(now clock.Instant, e *Entry, s State) {
 	if e.State == Incomplete {
 		c.pending--
 	}
 	if s == Incomplete {
 		c.pending++
 	}
-	e.State, e.Tries = s, 0
+	e.State, e.Tries, e.entered = s, 0, now
 	c.arm(e, clock.Never)
+	c.file(e)
 }
 
 func (c *Cache) insert(a netip.Addr) *Entry {
@@ -362,7 +430,7 @@ func (c *Cache) insert(a netip.Addr) *Entry {
 // drop takes an entry out.
 func (c *Cache) drop(e *Entry, why string, out []Effect) []Effect {
 	queue, router, old := e.queue, e.IsRouter, e.State
-	c.enter(e, None)
+	c.enter(0, e, None)
 	e.queue, e.IsRouter = nil, false
 	delete(c.entries, e.Addr)
 	if len(queue) > 0 {
@@ -372,80 +440,4 @@ func (c *Cache) drop(e *Entry, why string, out []Effect) []Effect {
 		out = append(out, Effect{Kind: RouterLost, Addr: e.Addr, Entry: e})
 	}
 	return append(out, Effect{Kind: Removed, Addr: e.Addr, Entry: e, Old: old})
-}
-
-// room makes sure that an entry can be added. known says that the new one comes with an address.
-func (c *Cache) room(known bool, out *[]Effect) bool {
-	if len(c.entries) < c.vars.MaxNeighbors {
-		return true
-	}
-	var victim *Entry
-	rank := func(e *Entry) int {
-		switch {
-		case e.State == Failed:
-			return 3
-		case e.State == Incomplete && known:
-			return 2
-		case e.State == Stale && known:
-			return 1
-		default:
-			return 0
-		}
-	}
-	for _, e := range c.entries {
-		r := rank(e)
-		if r == 0 {
-			continue
-		}
-		if victim == nil || r > rank(victim) || r == rank(victim) && (e.Used < victim.Used || e.Used == victim.Used && e.seq < victim.seq) {
-			victim = e
-		}
-	}
-	if victim == nil {
-		return false
-	}
-	c.Evicted[victim.State]++
-	*out = c.drop(victim, WhyTableFull, *out)
-	return true
-}
-
-// arm sets an entry's deadline.
-func (c *Cache) arm(e *Entry, at clock.Instant) {
-	e.deadline = at
-	switch {
-	case at == clock.Never && e.index >= 0:
-		heap.Remove(&c.timers, e.index)
-	case at == clock.Never:
-	case e.index >= 0:
-		heap.Fix(&c.timers, e.index)
-	default:
-		heap.Push(&c.timers, e)
-	}
-}
-
-// timerHeap orders by deadline, then by age, so that a run is the same every time.
-type timerHeap []*Entry
-
-func (h timerHeap) Len() int { return len(h) }
-func (h timerHeap) Less(i, j int) bool {
-	if h[i].deadline != h[j].deadline {
-		return h[i].deadline < h[j].deadline
-	}
-	return h[i].seq < h[j].seq
-}
-func (h timerHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].index, h[j].index = i, j
-}
-func (h *timerHeap) Push(x any) {
-	e := x.(*Entry)
-	e.index = len(*h)
-	*h = append(*h, e)
-}
-func (h *timerHeap) Pop() any {
-	old := *h
-	e := old[len(old)-1]
-	*h = old[:len(old)-1]
-	e.index = -1
-	return e
 }

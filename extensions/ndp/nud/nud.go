@@ -7,6 +7,7 @@
 package nud
 
 import (
+	"container/list"
 	"net/netip"
 	"time"
 
@@ -29,6 +30,7 @@ const (
 	Stale
 	Delay
 	Probe
+	Unreachable // RFC 7048: does not answer, and packets still go to its last address
 	Failed
 	NoARP
 	Permanent
@@ -36,7 +38,7 @@ const (
 )
 
 func (s State) String() string {
-	return [...]string{"NONE", "INCOMPLETE", "REACHABLE", "STALE", "DELAY", "PROBE", "FAILED", "NOARP", "PERMANENT"}[s]
+	return [...]string{"NONE", "INCOMPLETE", "REACHABLE", "STALE", "DELAY", "PROBE", "UNREACHABLE", "FAILED", "NOARP", "PERMANENT"}[s]
 }
 
 // Trigger is an event with its conditions already looked at, so that the table has no ifs.
@@ -48,6 +50,7 @@ const (
 	Send               Trigger = iota // a packet wants to go to the neighbor
 	Timeout                           // the timer ran out, and tries are left
 	TimeoutFinal                      // the timer ran out after the last try
+	TimeoutInUse                      // PROBE: the same, and packets were sent meanwhile
 	NASolicited                       // INCOMPLETE: NA with an address, S=1
 	NAUnsolicited                     // INCOMPLETE: NA with an address, S=0
 	NAConfirm                         // NA S=1, same or no address, or another one with O=1: it is taken over
@@ -70,6 +73,7 @@ const (
 	armReachable                // wait ReachableTime
 	armDelay                    // wait DELAY_FIRST_PROBE_TIME
 	armFailed                   // wait failedTime
+	armBackOff                  // wait longer each time (RFC 7048 3)
 	multicast                   // solicit by multicast
 	unicast                     // solicit the known address
 	release                     // send what is queued
@@ -126,9 +130,19 @@ var table = [numStates][numTriggers]row{
 	Probe: {
 		Timeout:            {Probe, unicast | armRetrans, "7.3.3"},
 		TimeoutFinal:       {None, remove, "7.3.3"},
+		TimeoutInUse:       {Unreachable, multicast | armBackOff, "RFC 7048 3"},
 		NAConfirm:          {Reachable, setLLA | setRouter | armReachable, "7.2.5"},
 		NAOtherUnsolicited: {Stale, setLLA | setRouter, "7.2.5"},
 		NASame:             {Probe, setRouter, "7.2.5"},
+		HintOther:          {Stale, setLLA, "7.2.3"},
+		Confirm:            {Reachable, armReachable, "7.3.1"},
+	},
+	Unreachable: { // as PROBE (RFC 7048 3)
+		Timeout:            {Unreachable, multicast | armBackOff, "RFC 7048 3"},
+		TimeoutFinal:       {None, remove, "RFC 7048 3"},
+		NAConfirm:          {Reachable, setLLA | setRouter | armReachable, "7.2.5"},
+		NAOtherUnsolicited: {Stale, setLLA | setRouter, "7.2.5"},
+		NASame:             {Unreachable, setRouter, "7.2.5"},
 		HintOther:          {Stale, setLLA, "7.2.3"},
 		Confirm:            {Reachable, armReachable, "7.3.1"},
 	},
@@ -144,6 +158,12 @@ func (s State) timed() bool { return s >= Incomplete && s <= Failed && s != Stal
 // failedTime is how long a failed resolution is remembered.
 const failedTime = 3 * time.Second
 
+// The backoff of UNREACHABLE (RFC 7048 3, 4).
+const (
+	backoffMultiple = 3
+	maxRetransTimer = 60 * time.Second
+)
+
 // Vars are the variables of RFC 4861 6.3.2 and 10 for one link, and the bounds of the cache.
 type Vars struct {
 	ReachableTime       time.Duration // BaseReachableTime
@@ -154,6 +174,8 @@ type Vars struct {
 	MaxNeighbors        int
 	MaxUnresolved       int // entries in INCOMPLETE
 	QueuePackets        int // of one entry
+	// LearnFromNA: an advertisement of a neighbor that nobody asked for makes an entry (RFC 9131: routers).
+	LearnFromNA bool
 }
 
 // Entry is one neighbor. Its fields are the cache's to change.
@@ -170,6 +192,9 @@ type Entry struct {
 
 	deadline clock.Instant // clock.Never = none
 	index    int           // in the heap; -1 = not there
+	class    int           // of eviction, and its place there; nil = not to be evicted
+	place    *list.Element
+	entered  clock.Instant // the present state, or the last solicitation in it
 	queue    []any
 	seq      uint64 // order of making
 }
@@ -182,7 +207,7 @@ type Effect struct {
 	Entry *Entry // Changed, Removed: borrowed
 	Old   State  // Changed: the state before
 	Ref   string // Changed: the section of RFC 4861 it rests on
-	Pkts  []any  // Release, Unreachable, Dropped: the queued packets, oldest first
+	Pkts  []any  // Release, GiveUp, Dropped: the queued packets, oldest first
 	Why   string // Dropped
 }
 
@@ -194,7 +219,7 @@ const (
 	SolicitMulticast EffectKind = iota // send an NS for Addr to its solicited-node group
 	SolicitUnicast                     // send an NS for Addr to LLA
 	Release                            // send Pkts to LLA
-	Unreachable                        // answer Pkts with Destination Unreachable code 3 (RFC 4861 7.2.2)
+	GiveUp                             // answer Pkts with Destination Unreachable code 3 (RFC 4861 7.2.2)
 	Dropped                            // Pkts are given up: queue full, table full, flushed
 	Changed                            // the entry is new or has changed: publish it
 	Removed                            // the entry is gone

@@ -37,6 +37,12 @@ func in(t *testing.T, s State) *Cache {
 	case None:
 	case Incomplete:
 		c.Send(start, peer, "p0", nil)
+	case Unreachable:
+		c.Set(start, peer, Probe, lla1, false, nil)
+		c.Used(start+1, peer, nil)
+		for range 4 {
+			c.Tick(c.Deadline(), nil)
+		}
 	case Failed:
 		c.Send(start, peer, "p0", nil)
 		for range 3 {
@@ -65,8 +71,8 @@ func kinds(es []Effect) (out []EffectKind) {
 	return out
 }
 
-var notConfirmed = []State{Stale, Delay, Probe}
-var withAddress = []State{Reachable, Stale, Delay, Probe}
+var notConfirmed = []State{Stale, Delay, Probe, Unreachable}
+var withAddress = []State{Reachable, Stale, Delay, Probe, Unreachable}
 
 // TestRows is the table of the states and events of RFC 4861 Appendix C and the sections it sums
 // up, row by row.
@@ -80,11 +86,20 @@ func TestRows(t *testing.T) {
 		return func(c *Cache) []Effect { return c.Hint(start+1, peer, l, router, nil) }
 	}
 	tick := func(c *Cache) []Effect { return c.Tick(c.Deadline(), nil) }
-	last := func(c *Cache) []Effect {
-		for range 2 {
-			c.Tick(c.Deadline(), nil)
+	last := func(c *Cache) (es []Effect) {
+		for s := stateOf(c); stateOf(c) == s; {
+			es = c.Tick(c.Deadline(), nil)
 		}
-		return c.Tick(c.Deadline(), nil)
+		return es
+	}
+	used := func(c *Cache) []Effect {
+		d := c.Deadline()
+		c.Used(d-1, peer, nil)
+		return c.Tick(d, nil)
+	}
+	lastUsed := func(c *Cache) []Effect {
+		c.Used(start+1, peer, nil)
+		return last(c)
 	}
 	send := func(c *Cache) []Effect { return c.Send(start+1, peer, "p", nil) }
 	for _, r := range []struct {
@@ -97,7 +112,7 @@ func TestRows(t *testing.T) {
 	}{
 		{"1 packet to send", []State{None}, send, Incomplete, []EffectKind{Changed, SolicitMulticast}, LLA{}},
 		{"2 retransmission", []State{Incomplete}, tick, Incomplete, []EffectKind{SolicitMulticast}, LLA{}},
-		{"3 no answer", []State{Incomplete}, last, Failed, []EffectKind{Changed, Unreachable}, LLA{}},
+		{"3 no answer", []State{Incomplete}, last, Failed, []EffectKind{Changed, GiveUp}, LLA{}},
 		{"4 NA S=0", []State{Incomplete}, na(Advert{LLA: lla1, HasLLA: true, Override: true, Router: true}), Stale, []EffectKind{Changed, Changed, Release}, lla1},
 		{"5 NA S=1", []State{Incomplete}, na(Advert{LLA: lla1, HasLLA: true, Solicited: true}), Reachable, []EffectKind{Changed, Release}, lla1},
 		{"6 NA without an address", []State{Incomplete}, na(Advert{Solicited: true, Override: true, Router: true}), numStates, nil, LLA{}},
@@ -116,6 +131,11 @@ func TestRows(t *testing.T) {
 		{"16 packet sent", []State{Stale}, send, Delay, []EffectKind{Release, Changed}, lla1},
 		{"17 delay over", []State{Delay}, tick, Probe, []EffectKind{Changed, SolicitUnicast}, lla1},
 		{"18 probe again", []State{Probe}, tick, Probe, []EffectKind{SolicitUnicast}, lla1},
+		{"19 no answer, and nobody sends", []State{Probe}, last, None, []EffectKind{Removed}, LLA{}},
+		{"19 no answer to who is in use (RFC 7048)", []State{Probe}, lastUsed, Unreachable, []EffectKind{Changed, SolicitMulticast}, lla1},
+		{"UNREACHABLE and in use", []State{Unreachable}, used, Unreachable, []EffectKind{Changed, SolicitMulticast}, lla1},
+		{"UNREACHABLE and out of use", []State{Unreachable}, tick, None, []EffectKind{Removed}, LLA{}},
+		{"packets go to UNREACHABLE ones", []State{Unreachable}, send, Unreachable, []EffectKind{Release}, lla1},
 		{"20 hint about an unknown neighbor", []State{None}, hint(lla1, nil), Stale, []EffectKind{Changed}, lla1},
 		{"21 hint while resolving", []State{Incomplete}, hint(lla1, nil), Stale, []EffectKind{Changed, Release}, lla1},
 		{"22 hint with another address", withAddress, hint(lla2, nil), Stale, []EffectKind{Changed}, lla2},
@@ -230,7 +250,7 @@ func TestEveryPairIsARowOrIgnored(t *testing.T) {
 			if r.ref == "" && r != (row{}) {
 				t.Errorf("%s trigger %d has a row without a section", s, tr)
 			}
-			if r.ref != "" && r.do&remove == 0 && r.next.timed() && r.next != s && r.do&(armRetrans|armReachable|armDelay|armFailed) == 0 {
+			if r.ref != "" && r.do&remove == 0 && r.next.timed() && r.next != s && r.do&(armRetrans|armReachable|armDelay|armFailed|armBackOff) == 0 {
 				t.Errorf("%s trigger %d enters %s without arming its timer", s, tr, r.next)
 			}
 		}
@@ -265,7 +285,7 @@ func TestEveryPairIsARowOrIgnored(t *testing.T) {
 					if e.State.timed() != (e.deadline != clock.Never) || e.State.timed() != (e.index >= 0) {
 						rt.Fatalf("%s has deadline %d", e.State, e.deadline)
 					}
-					if (e.State >= Reachable && e.State <= Probe) != e.HasLLA {
+					if (e.State >= Reachable && e.State <= Unreachable) != e.HasLLA {
 						rt.Fatalf("%s has address %v", e.State, e.HasLLA)
 					}
 				}

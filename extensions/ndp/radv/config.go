@@ -1,7 +1,7 @@
 package radv
 
 import (
-	"errors"
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -111,11 +111,11 @@ func (l *Lifetime) UnmarshalText(text []byte) error {
 		return nil
 	}
 	d, err := time.ParseDuration(string(text))
-	if err == nil && d < 0 {
-		err = errors.New("negative")
+	if err != nil || d < 0 {
+		return fmt.Errorf("%q is not a time with its unit, such as 1800s, and not infinity", text)
 	}
 	*l = Lifetime(d)
-	return err
+	return nil
 }
 
 // MarshalText implements encoding.TextMarshaler.
