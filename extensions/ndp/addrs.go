@@ -35,6 +35,7 @@ type address struct {
 	valid     clock.Instant // clock.Never = forever
 	preferred clock.Instant
 
+	joined         bool         // its solicited-node group
 	dad            *dad.Machine // while tentative
 	announce       int          // unsolicited advertisements still to be sent (RFC 9131)
 	announceAt     clock.Instant
@@ -93,18 +94,30 @@ func (m *Module) find(link int, a netip.Addr) *address {
 func (m *Module) addAddress(now clock.Instant, a *address) {
 	m.addrs = append(m.addrs, a)
 	l := m.links[a.link]
-	m.join(now, l, wire.SolicitedNode(a.addr))
 	m.startDAD(now, l, a)
+	if !a.autoconf || a.dad == nil || a.optimistic {
+		m.joinFor(now, l, a)
+	} // otherwise the first probe does: many hosts hear the same advertisement (RFC 4862 5.4.2)
 	m.subnetRouters(now, l)
 	m.changed = true
 	m.eventAddr(now, a, false)
+}
+
+// joinFor joins the group of an address, once.
+func (m *Module) joinFor(now clock.Instant, l *linkState, a *address) {
+	if !a.joined {
+		a.joined = true
+		m.join(now, l, wire.SolicitedNode(a.addr))
+	}
 }
 
 // removeAddress takes an address away.
 func (m *Module) removeAddress(now clock.Instant, a *address) {
 	m.addrs = slices.DeleteFunc(m.addrs, func(x *address) bool { return x == a })
 	if l := m.links[a.link]; l != nil {
-		m.leave(now, l, wire.SolicitedNode(a.addr))
+		if a.joined {
+			m.leave(now, l, wire.SolicitedNode(a.addr))
+		}
 		m.subnetRouters(now, l)
 	}
 	m.changed, m.usable = true, true

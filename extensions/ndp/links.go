@@ -250,7 +250,11 @@ func (m *Module) startDAD(now clock.Instant, l *linkState, a *address) {
 	if a.optimistic {
 		m.assigned(now, l, a)
 	}
-	a.dad = dad.Start(now, v, max(l.quiet.Sub(now), 0), func() dad.Nonce {
+	delay := max(l.quiet.Sub(now), 0)
+	if a.autoconf && !a.optimistic {
+		delay = max(delay, time.Duration(m.host.Rand().Float64()*float64(maxRtrSolicitationDelay)))
+	}
+	a.dad = dad.Start(now, v, delay, func() dad.Nonce {
 		var n dad.Nonce
 		for i := range n {
 			n[i] = byte(m.host.Rand().Uint32())
@@ -301,6 +305,7 @@ func (m *Module) dadInput(now clock.Instant, l *linkState, a *address, o dad.Out
 func (m *Module) dadOutcome(now clock.Instant, l *linkState, a *address, o dad.Outcome) {
 	switch o {
 	case dad.SendProbe:
+		m.joinFor(now, l, a)
 		ns := ndwire.NS{Dst: wire.SolicitedNode(a.addr), Src: netip.IPv6Unspecified(), Target: a.addr}
 		if n, ok := a.dad.Probe(); ok {
 			ns.Nonce = n[:]
