@@ -15,6 +15,9 @@ const (
 	eventsHeld     = 1024 // for each subscriber
 )
 
+// packetTopic has an event for each message on the wire: who wants it has to name it.
+const packetTopic = "ndp"
+
 // ErrTooManySubscribers is returned by [Bus.Subscribe].
 var ErrTooManySubscribers = errors.New("too many subscribers")
 
@@ -65,7 +68,10 @@ func (b *Bus) Watched(topic string) bool {
 }
 
 func (s *Subscription) takes(topic string) bool {
-	return len(s.topics) == 0 || slices.Contains(s.topics, topic)
+	if len(s.topics) == 0 {
+		return topic != packetTopic
+	}
+	return slices.Contains(s.topics, topic)
 }
 
 // Subscription is one subscriber's ring of events.
@@ -81,7 +87,8 @@ type Subscription struct {
 	lost   uint64 // before the oldest
 }
 
-// Subscribe returns a subscription of those topics, of all if there are none. Close it.
+// Subscribe returns a subscription of those topics; if there are none, of all but "ndp", which has one
+// event a packet. Close it.
 func (b *Bus) Subscribe(topics ...string) (*Subscription, error) {
 	s := &Subscription{bus: b, topics: topics, ready: make(chan struct{}, 1)}
 	b.mu.Lock()

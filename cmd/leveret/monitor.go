@@ -16,17 +16,20 @@ import (
 	"leveret/extensions/policyroute/routeapi"
 )
 
-// monitorTopics are the objects whose events there are.
-var monitorTopics = []string{"link", "addr", "maddr", "neigh", "route"}
+// monitorTopics are the objects whose events there are. "ndp", with one for each packet, is not among
+// "all".
+var monitorTopics = []string{"link", "addr", "maddr", "neigh", "route", "ndp"}
 
 func (c *cli) monitorCommand() *cobra.Command {
 	cmd := c.verb("monitor [all | OBJECT...] [label]", "Watch changes as they happen",
 		`  leveret monitor
   leveret -t monitor neigh route
+  leveret monitor ndp
   leveret -j monitor addr | jq -r '.addr_info[].local'`,
-		words{flags: map[string]func(){"all": nil, "label": nil, "link": nil, "addr": nil, "maddr": nil, "neigh": nil, "route": nil}}, c.monitor)
+		words{flags: map[string]func(){"all": nil, "label": nil, "link": nil, "addr": nil, "maddr": nil, "neigh": nil, "route": nil, "ndp": nil}}, c.monitor)
 	cmd.GroupID = groupObjects
 	cmd.Long = `Watch changes as they happen, until interrupted: all of them, or those of the objects named.
+"ndp" is every message of Neighbor Discovery received or sent, and not among "all".
 The text is iproute2's; with several objects each event begins with its own. With -j every event
 is one JSON object on a line: the keys of the object's "show", with "topic" and "timestamp", and
 "deleted" for what is gone. When the reader is too slow, {"topic":"overrun","overrun":N} stands in
@@ -146,6 +149,8 @@ func (c *cli) eventText(ev api.Event) ([]string, error) {
 			}
 			return lines
 		})
+	case "ndp":
+		return textOf(ev, func(m ndpapi.NDMessage) []string { return []string{messageText(m)} })
 	case "maddr":
 		return textOf(ev, func(l ndpapi.Groups) []string {
 			var lines []string

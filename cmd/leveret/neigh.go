@@ -18,7 +18,8 @@ var nudStates = []string{"incomplete", "reachable", "stale", "delay", "probe", "
 // neighSelect is what `neigh show` and `neigh flush` select by.
 type neighSelect struct {
 	ndpapi.NeighFilter
-	all bool // flush: "all"
+	proxy bool
+	all   bool // flush: "all"
 }
 
 func (f *neighSelect) words() words {
@@ -26,6 +27,7 @@ func (f *neighSelect) words() words {
 		values: map[string]func(string) error{
 			"dev": text(&f.Dev), "to": prefix(&f.To), "nud": oneOf(&f.NUD, "nud state", append(nudStates, "all")...),
 		},
+		flags: map[string]func(){"proxy": on(&f.proxy)},
 		bare: func(v string) error {
 			if v == "all" {
 				f.all = true
@@ -36,18 +38,27 @@ func (f *neighSelect) words() words {
 	}
 }
 
-type neighChange struct{ ndpapi.NeighRequest }
+type neighChange struct {
+	ndpapi.NeighRequest
+	proxy bool
+}
 
 func (r *neighChange) words() words {
 	w := r.delWords()
 	w.values["lladdr"] = lladdr(&r.LLAddr)
 	w.values["nud"] = oneOf(&r.NUD, "nud state", nudStates...)
-	w.flags = map[string]func(){"router": on(&r.Router)}
+	w.flags["router"] = on(&r.Router)
 	return w
 }
 
 func (r *neighChange) delWords() words {
-	return words{values: map[string]func(string) error{"to": addr(&r.Dst), "dev": text(&r.Dev)}, bare: addr(&r.Dst)}
+	w := words{values: map[string]func(string) error{"to": addr(&r.Dst), "dev": text(&r.Dev)}, bare: addr(&r.Dst)}
+	w.values["proxy"] = func(v string) error { // as iproute2: it goes in front of the address
+		r.proxy = true
+		return addr(&r.Dst)(v)
+	}
+	w.flags = map[string]func(){}
+	return w
 }
 
 func (c *cli) neighCommand() *cobra.Command {
@@ -63,16 +74,18 @@ func (c *cli) neighCommand() *cobra.Command {
   leveret neigh show dev lan0 nud stale
   leveret neigh add 2001:db8:1::99 lladdr 02:00:5e:00:53:99 dev lan0`,
 	}, show,
-		c.verb("add ADDR lladdr LLADDR dev LINK [nud STATE] [router]", "Add a neighbor, permanent unless nud says otherwise",
+		c.verb("add {ADDR lladdr LLADDR [nud STATE] | proxy ADDR} dev LINK [router]", "Add a neighbor, permanent unless nud says otherwise, or an address to answer for",
 			`  leveret neigh add 2001:db8:1::99 lladdr 02:00:5e:00:53:99 dev lan0
-  leveret neigh add fe80::1 lladdr 02:00:5e:00:53:01 dev wan0 nud stale router`, change, edit("add")),
+  leveret neigh add fe80::1 lladdr 02:00:5e:00:53:01 dev wan0 nud stale router
+  leveret neigh add proxy 2001:db8:1::aa dev lan0`, change, edit("add")),
 		c.verb("change ADDR dev LINK ...", "Change a neighbor", `  leveret neigh change fe80::1 dev wan0 nud permanent`, change, edit("change"), "chg"),
 		c.verb("replace ADDR lladdr LLADDR dev LINK ...", "Add a neighbor or change it",
 			`  leveret neigh replace fe80::1 lladdr 02:00:5e:00:53:02 dev wan0`, change, edit("replace")),
-		c.verb("del ADDR dev LINK", "Delete a neighbor", `  leveret neigh del 2001:db8:1::99 dev lan0`, one, edit("del"), "delete"),
+		c.verb("del {ADDR | proxy ADDR} dev LINK", "Delete a neighbor, or an address answered for", `  leveret neigh del 2001:db8:1::99 dev lan0`, one, edit("del"), "delete"),
 		c.verb("get ADDR dev LINK", "Show one neighbor", `  leveret neigh get fe80::1 dev wan0`, one, c.neighGet),
-		c.verb("show [[to] PREFIX] [dev LINK] [nud STATE|all]", "List neighbors",
+		c.verb("show [proxy] [[to] PREFIX] [dev LINK] [nud STATE|all]", "List neighbors, or the addresses answered for",
 			`  leveret neigh show 2001:db8:1::/64
+  leveret neigh show proxy
   leveret -s neigh show dev lan0
   leveret -j neigh | jq -r '.[] | select(.state[0]=="REACHABLE") | .dst'`, show, c.neighShow, "list", "lst"),
 		c.verb("flush {all | [[to] PREFIX] [dev LINK] [nud STATE]}", "Delete all neighbors selected that are not permanent",
@@ -81,7 +94,7 @@ func (c *cli) neighCommand() *cobra.Command {
 }
 
 func (c *cli) neighEdit(ctx context.Context, op string, args []string) error {
-	r := neighChange{ndpapi.NeighRequest{Op: op}}
+	r := neighChange{NeighRequest: ndpapi.NeighRequest{Op: op}}
 	w := r.words()
 	if op == "del" {
 		w = r.delWords()
@@ -91,6 +104,12 @@ func (c *cli) neighEdit(ctx context.Context, op string, args []string) error {
 	}
 	if err := r.complete(); err != nil {
 		return err
+	}
+	if r.proxy {
+		if r.LLAddr != "" || r.NUD != "" {
+			return usagef("a proxy entry has neither lladdr nor nud.")
+		}
+		return c.client().Post(ctx, "/v1/neigh/proxy", ndpapi.ProxyRequest{Op: op, Dst: r.Dst, Dev: r.Dev, Router: r.Router}, nil)
 	}
 	return c.client().Post(ctx, "/v1/neigh", r.NeighRequest, nil)
 }
@@ -118,6 +137,9 @@ func (c *cli) neighShow(ctx context.Context, args []string) error {
 	var f neighSelect
 	if err := f.words().parse(args); err != nil {
 		return err
+	}
+	if f.proxy {
+		f.Proxy = "1"
 	}
 	return c.neighList(ctx, f.NeighFilter, false)
 }
@@ -160,6 +182,9 @@ func (c *cli) neighFlush(ctx context.Context, args []string) error {
 	var f neighSelect
 	if err := f.words().parse(args); err != nil {
 		return err
+	}
+	if f.proxy {
+		return usagef("proxy entries are deleted one by one: neigh del proxy ADDR dev LINK.")
 	}
 	if !f.all && f.NeighFilter == (ndpapi.NeighFilter{}) {
 		return usagef("Flush requires arguments.")

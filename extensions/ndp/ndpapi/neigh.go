@@ -43,6 +43,8 @@ type NeighFilter struct {
 	Dev string `json:"dev,omitempty"`
 	To  string `json:"to,omitempty"`  // an address or a prefix
 	NUD string `json:"nud,omitempty"` // one state in lower case, or "all"
+	// Proxy other than "" selects the addresses answered for instead of neighbors. GET only.
+	Proxy string `json:"proxy,omitempty"`
 }
 
 // Flushed is the answer of every flush.
