@@ -246,7 +246,7 @@ func addrText1(a ndpapi.Addr) string {
 	return line(a.Family, netip.PrefixFrom(a.Local, a.PrefixLen).String(), "scope "+a.Scope, pair("proto", a.Protocol),
 		when(a.Anycast, "anycast"), when(a.Temporary, "temporary"), when(a.NoDAD, "nodad"), when(a.Optimistic, "optimistic"),
 		when(a.DADFailed, "dadfailed"), when(a.Home, "home"), when(a.Deprecated, "deprecated"), when(a.Tentative, "tentative"),
-		when(a.MngTmpAddr, "mngtmpaddr"), when(a.NoPrefixRoute, "noprefixroute"), when(a.Dynamic, "dynamic")) + " "
+		when(a.Dynamic, "dynamic"), when(a.MngTmpAddr, "mngtmpaddr"), when(a.NoPrefixRoute, "noprefixroute")) + " "
 }
 
 func addrText2(a ndpapi.Addr) string {

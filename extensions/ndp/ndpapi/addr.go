@@ -30,9 +30,9 @@ type Addr struct {
 	DADFailed     bool       `json:"dadfailed,omitempty"`
 	Deprecated    bool       `json:"deprecated,omitempty"`
 	Tentative     bool       `json:"tentative,omitempty"`
+	Dynamic       bool       `json:"dynamic,omitempty"` // has a lifetime
 	MngTmpAddr    bool       `json:"mngtmpaddr,omitempty"`
 	NoPrefixRoute bool       `json:"noprefixroute,omitempty"`
-	Dynamic       bool       `json:"dynamic,omitempty"` // has a lifetime
 	// Seconds, rounded down; [Forever] = no end.
 	ValidLifeTime     uint32 `json:"valid_life_time"`
 	PreferredLifeTime uint32 `json:"preferred_life_time"`
