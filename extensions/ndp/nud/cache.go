@@ -101,14 +101,14 @@ func (c *Cache) Tick(now clock.Instant, out []Effect) []Effect {
 		case Probe:
 			switch {
 			case e.Tries < c.vars.MaxUnicastSolicit:
-			case e.Used > e.entered: // RFC 7048 3: only who is in use is waited for
+			case e.inUse: // RFC 7048 3: only who is in use is waited for
 				t = TimeoutInUse
 			default:
 				t = TimeoutFinal
 			}
 		case Unreachable:
 			// As long as packets are sent, but not for ever: those who send them have to be told.
-			if e.Used <= e.entered || e.Tries >= c.vars.MaxMulticastSolicit {
+			if !e.inUse || e.Tries >= c.vars.MaxMulticastSolicit {
 				t = TimeoutFinal
 			}
 		}
@@ -127,7 +127,7 @@ func (c *Cache) Send(now clock.Instant, a netip.Addr, pkt any, out []Effect) []E
 		}
 		e = c.insert(a)
 	}
-	e.Used = now
+	e.Used, e.inUse = now, true
 	switch {
 	case e.State == Failed:
 		return append(out, Effect{Kind: Dropped, Addr: a, Pkts: []any{pkt}, Why: WhyFailed})
@@ -149,14 +149,14 @@ func (c *Cache) Used(now clock.Instant, a netip.Addr, out []Effect) []Effect {
 	if e == nil {
 		return out
 	}
-	e.Used = now
+	e.Used, e.inUse = now, true
 	return c.step(now, e, Send, LLA{}, false, out)
 }
 
 // Confirm says that an upper layer has made progress with a neighbor (RFC 4861 7.3.1).
 func (c *Cache) Confirm(now clock.Instant, a netip.Addr, out []Effect) []Effect {
 	if e := c.entries[a]; e != nil {
-		e.Used = now // progress is made of packets
+		e.Used, e.inUse = now, true // progress is made of packets
 		out = c.step(now, e, Confirm, LLA{}, false, out)
 	}
 	return out
@@ -175,7 +175,7 @@ func (c *Cache) Probe(now clock.Instant, a netip.Addr, out []Effect) []Effect {
 		out = c.step(now, e, Send, LLA{}, false, out)
 		e.Tries = c.vars.MaxMulticastSolicit
 	case e.State == Stale:
-		c.enter(now, e, Probe)
+		c.enter(e, Probe)
 		c.arm(e, now.Add(c.vars.RetransTimer))
 		e.Tries = c.vars.MaxUnicastSolicit
 		out = append(out, Effect{Kind: Changed, Addr: a, LLA: e.LLA, Entry: e, Old: Stale}, Effect{Kind: SolicitUnicast, Addr: a, LLA: e.LLA})
@@ -286,7 +286,7 @@ func (c *Cache) Set(now clock.Instant, a netip.Addr, s State, lla LLA, router bo
 	}
 	old := e.State
 	queue := e.queue
-	c.enter(now, e, s)
+	c.enter(e, s)
 	e.queue, e.LLA, e.HasLLA, e.IsRouter, e.Updated = nil, lla, true, router, now
 	switch s {
 	case Reachable:
@@ -332,7 +332,7 @@ func (c *Cache) step(now clock.Instant, e *Entry, t Trigger, lla LLA, router boo
 	}
 	old := e.State
 	if r.next != old {
-		c.enter(now, e, r.next)
+		c.enter(e, r.next)
 		e.Updated = now
 	}
 	// Of an UNREACHABLE one the runtime has to see again whether it is in use.
@@ -347,7 +347,7 @@ func (c *Cache) step(now clock.Instant, e *Entry, t Trigger, lla LLA, router boo
 	}
 	switch {
 	case r.do&armBackOff != 0:
-		e.entered = now
+		e.inUse = false
 		c.arm(e, now.Add(c.backOff(e.Tries)))
 	case r.do&armRetrans != 0:
 		c.arm(e, now.Add(c.vars.RetransTimer))
@@ -408,14 +408,14 @@ func (c *Cache) backOff(tries int) time.Duration {
 }
 
 // enter changes the state: the timer and the count of tries belong to the old one.
-func (c *Cache) enter(now clock.Instant, e *Entry, s State) {
+func (c *Cache) enter(e *Entry, s State) {
 	if e.State == Incomplete {
 		c.pending--
 	}
 	if s == Incomplete {
 		c.pending++
 	}
-	e.State, e.Tries, e.entered = s, 0, now
+	e.State, e.Tries, e.inUse = s, 0, false
 	c.arm(e, clock.Never)
 	c.file(e)
 }
@@ -429,15 +429,12 @@ func (c *Cache) insert(a netip.Addr) *Entry {
 
 // drop takes an entry out.
 func (c *Cache) drop(e *Entry, why string, out []Effect) []Effect {
-	queue, router, old := e.queue, e.IsRouter, e.State
-	c.enter(0, e, None)
-	e.queue, e.IsRouter = nil, false
+	queue, old := e.queue, e.State
+	c.enter(e, None)
+	e.queue = nil
 	delete(c.entries, e.Addr)
 	if len(queue) > 0 {
 		out = append(out, Effect{Kind: Dropped, Addr: e.Addr, Pkts: queue, Why: why})
-	}
-	if router {
-		out = append(out, Effect{Kind: RouterLost, Addr: e.Addr, Entry: e})
 	}
 	return append(out, Effect{Kind: Removed, Addr: e.Addr, Entry: e, Old: old})
 }

@@ -194,7 +194,7 @@ type Entry struct {
 	index    int           // in the heap; -1 = not there
 	class    int           // of eviction, and its place there; nil = not to be evicted
 	place    *list.Element
-	entered  clock.Instant // the present state, or the last solicitation in it
+	inUse    bool // packets were sent since the present state was entered, or since the last solicitation in it
 	queue    []any
 	seq      uint64 // order of making
 }
