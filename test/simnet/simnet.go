@@ -163,6 +163,13 @@ func (n *Net) AdvanceUntil(d time.Duration, done func() bool) bool {
 	return done()
 }
 
+// ForgetFrames empties what the segments have kept, for tests that send very many.
+func (n *Net) ForgetFrames() {
+	for _, s := range n.segments {
+		s.Frames = nil
+	}
+}
+
 // Now returns the time since the network began.
 func (n *Net) Now() time.Duration { return n.Clock.Now().Sub(clock.NewManual().Now()) }
 
