@@ -128,12 +128,16 @@ func New(o Options) (*Appliance, error) {
 		return nil, err
 	}
 	var groups module.GroupMember
+	var progress func(local, peer netip.Addr, link int)
 	for _, m := range o.Modules {
 		if r, ok := m.(module.Router); ok {
 			a.router = r
 		}
 		if g, ok := m.(module.GroupMember); ok {
 			groups = g
+		}
+		if c, ok := m.(module.Confirmer); ok {
+			progress = c.Confirmed
 		}
 	}
 	a.path = datapath.New(datapath.Options{
@@ -142,7 +146,7 @@ func New(o Options) (*Appliance, error) {
 	a.host, err = netstack.New(netstack.Options{
 		Clock: o.Clock, Log: o.Logger("netstack"), Seed: binary.LittleEndian.Uint64(seed[8:]),
 		Output: a.path.Send, NewPacket: a.path.NewPacket, Router: a.router, Groups: groups,
-		PathMTU: a.pathMTU, SendError: a.path.SendError,
+		PathMTU: a.pathMTU, SendError: a.path.SendError, Progress: progress,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("host stack: %w", err)

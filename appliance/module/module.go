@@ -131,6 +131,13 @@ type RouteResult struct {
 	Src     netip.Addr // the chosen source when the query had none
 }
 
+// Confirmer is the module that knows neighbors. Confirmed says that an upper layer makes forward progress
+// between an address of this node and a peer (RFC 4861 7.3.1); link is that of a link-local peer, else 0.
+// Any goroutine may call it.
+type Confirmer interface {
+	Confirmed(local, peer netip.Addr, link int)
+}
+
 // GroupMember is the module that speaks MLD. JoinGroup and LeaveGroup may be called from any
 // goroutine and count users; the address is a multicast group, link an index.
 type GroupMember interface {

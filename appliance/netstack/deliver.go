@@ -66,6 +66,7 @@ func (h *Host) deliverTCP(p *packet.Packet, b []byte) bool {
 		return true // the link has gone
 	}
 	segment := b[p.TransOff:]
+	h.tcpAcked(b, segment, p.Zone())
 	v := buffer.NewViewSize(wire.IPv6HeaderLen + len(segment))
 	vb := v.AsSlice()
 	copy(vb, b[:wire.IPv6HeaderLen])

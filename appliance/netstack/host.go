@@ -2,6 +2,7 @@ package netstack
 
 import (
 	"fmt"
+	"hash/maphash"
 	"math/rand/v2"
 	"net/netip"
 	"sync"
@@ -50,6 +51,9 @@ type Options struct {
 	// PathMTU returns the path MTU to dst, or 0 if it is not known to be less than the link's;
 	// may be nil.
 	PathMTU func(dst netip.Addr) int
+	// Progress is told that TCP makes forward progress with a peer, at most once a second for each
+	// connection; link is that of a link-local peer, else 0. Called by workers; may be nil.
+	Progress func(local, peer netip.Addr, link int)
 }
 
 // Host is the host stack. Its methods may be called by any goroutine, except where they say
@@ -74,7 +78,8 @@ type Host struct {
 	udp udpTable
 	raw rawTable
 	// probes are the pings and traceroutes under way, by echo identifier.
-	probes probeTable
+	probes   probeTable
+	progress progress
 
 	randMu sync.Mutex
 	rand   *rand.Rand
@@ -105,6 +110,7 @@ func New(o Options) (*Host, error) {
 	h.addrs.Store(module.NewAddrs(nil, nil))
 	h.maxMTU.Store(defaultMTU)
 	h.in.init()
+	h.progress.seed = maphash.MakeSeed()
 	h.udp.init(h)
 	h.services.init(h)
 	h.stack = stack.New(stack.Options{

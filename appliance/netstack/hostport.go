@@ -67,6 +67,7 @@ func (hp *hostPort) write(pb *stack.PacketBuffer) {
 		p.Out = leaveZone(dst(b))
 	}
 	t := b[trans:]
+	h.progress.sent(b[24:40], t)
 	putFlowLabel(b, h.flowLabel(src(b), dst(b), wire.TCP, binary.BigEndian.Uint32(t)))
 	// The checksum is the port's or the path's to finish; this much of it depends on addresses.
 	binary.BigEndian.PutUint16(t[tcpChecksumOffset:], wire.Fold(wire.PseudoHeader(src(b), dst(b), wire.TCP, len(t))))

@@ -23,6 +23,7 @@ const (
 	evResolve             // a packet whose next hop Addr on Link has no address yet: Pkt
 	evUsed                // the STALE neighbor Addr on Link is in use
 	evRedirect            // a packet leaves by the link it came in on: Pkt
+	evConfirm             // an upper layer makes progress through the neighbor Addr on Link
 	evJoin                // somebody joins the group Addr on Link
 	evLeave
 )
@@ -164,6 +165,19 @@ func (m *Module) LeaveGroup(link int, group netip.Addr) {
 	m.host.Mail(module.Event{Kind: evLeave, Link: link, Addr: group.As16()})
 }
 
+// Confirmed implements [module.Confirmer]: it is the next hop to the peer that is proved.
+func (m *Module) Confirmed(local, peer netip.Addr, link int) {
+	hop := peer
+	if link == 0 {
+		r := m.host.Router().Route(module.RouteQuery{Dst: peer, Src: local})
+		if r.Route == nil {
+			return
+		}
+		hop, link = r.NextHop, r.Out
+	}
+	m.host.Mail(module.Event{Kind: evConfirm, Link: link, Addr: hop.As16()})
+}
+
 // Start implements [module.Module].
 func (m *Module) Start(now clock.Instant) {
 	m.started = true
@@ -207,6 +221,8 @@ func (m *Module) Receive(now clock.Instant, ev module.Event) {
 		m.apply(now, l, l.cache.Send(now, addr, ev.Pkt, m.effects[:0]))
 	case evUsed:
 		m.apply(now, l, l.cache.Used(now, addr, m.effects[:0]))
+	case evConfirm:
+		m.apply(now, l, l.cache.Confirm(now, addr, m.effects[:0]))
 	case evRedirect:
 		l.rearm = now.Add(redirectPause)
 		m.redirect(now, l, ev.Pkt)

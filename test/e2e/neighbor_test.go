@@ -121,3 +121,39 @@ func lineOf(text, word string) string {
 	}
 	return ""
 }
+
+// TestTCPConfirmsReachability: as long as a TCP connection makes progress its next hop is not probed, though
+// ReachableTime is over long since (RFC 4861 7.3.1); without TCP it is.
+func TestTCPConfirmsReachability(t *testing.T) {
+	need(t)
+	nud := ", nud: {reachable_time: 1s, delay_first_probe_time: 2s, retrans_timer: 500ms}"
+	p := between(t, side{kind: "tap", offload: true, extra: nud}, side{kind: "tap", offload: true}, "services: [{name: echo, proto: tcp, port: 7}, {name: echo, proto: udp, port: 7}]\n")
+	ping(t, p.a, routerA, 1, "")
+	probes := func(proto string) int {
+		events := p.dir + "/" + proto
+		pid := strings.TrimSpace(sh(t, fmt.Sprintf("%s --socket %s/api.sock -j monitor ndp >%s 2>&1 & echo $!", binary, p.dir, events)))
+		defer func() { _, _ = try("kill " + pid) }()
+		talk := fmt.Sprintf(`import socket, time
+s = socket.socket(socket.AF_INET6, socket.SOCK_%s)
+s.connect(("%s", 7))
+for i in range(20):
+    s.send(b"hello")
+    s.recv(100)
+    time.sleep(0.3)
+`, map[string]string{"tcp": "STREAM", "udp": "DGRAM"}[proto], routerA)
+		in(t, p.a, "/usr/bin/python3 -c '"+talk+"'")
+		n := 0
+		for _, l := range strings.Split(sh(t, "cat "+events), "\n") {
+			if strings.Contains(l, `"dir":"tx","type":"ns"`) && strings.Contains(l, `"target":"`+addrA+`"`) {
+				n++
+			}
+		}
+		return n
+	}
+	if n := probes("tcp"); n != 0 {
+		t.Errorf("%d probes in 6 s of TCP", n)
+	}
+	if n := probes("udp"); n == 0 {
+		t.Error("no probe in 6 s of UDP: the test shows nothing")
+	}
+}
