@@ -62,7 +62,7 @@ func (m *Module) apply(now clock.Instant, l *linkState, es []nud.Effect) {
 }
 
 // fresh reports whether it does not matter in a state that packets are sent.
-func fresh(s nud.State) bool { return s != nud.Stale && s != nud.Probe && s != nud.Unreachable }
+func fresh(s nud.State) bool { return s == nud.Delay || s == nud.Permanent || s == nud.NoARP }
 
 func dropReason(why string) packet.Reason {
 	switch why {

@@ -10,9 +10,10 @@ import (
 type neighbor struct {
 	addr [16]byte
 	lla  [6]byte
-	// fresh: nobody has to be told that the entry is in use (REACHABLE, PERMANENT, NOARP; DELAY is on
-	// its way already). Otherwise the first packet tells the loop: a STALE one has to be probed, and of
-	// one that does not answer it matters whether it is in use (RFC 7048 3).
+	// fresh: nobody has to be told that the entry is in use (PERMANENT, NOARP; DELAY is so already).
+	// Otherwise the first packet tells the loop: a STALE one has to be probed, of one that does not
+	// answer it matters whether it is in use (RFC 7048 3), and of a REACHABLE router whether there is
+	// traffic for a better one (RFC 4191 3.5).
 	fresh bool
 	used  atomic.Bool
 	// failed: resolution ended without an answer a moment ago.

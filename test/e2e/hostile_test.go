@@ -78,7 +78,8 @@ const provokeRoutes = `routing:
 // one of each type.
 func TestEverythingSentIsWellFormed(t *testing.T) {
 	need(t, "tshark")
-	p := between(t, side{kind: "tap", offload: false}, side{kind: "tap", offload: false, mtu: 1400}, provokeRoutes+"icmpv6: {error_rate: 0}\n")
+	p := between(t, side{kind: "tap", offload: false, extra: advertiseAll}, side{kind: "tap", offload: false, mtu: 1400, extra: ", host: {accept_ra: always}"},
+		provokeRoutes+"icmpv6: {error_rate: 0}\n")
 	sh(t, fmt.Sprintf("ip -n %s -6 addr add fe80::1234/64 dev %s nodad", p.a, p.devA))
 	file := p.dir + "/all.pcapng"
 	stop := capture(t, p.appliance, "any", file)
@@ -89,7 +90,9 @@ func TestEverythingSentIsWellFormed(t *testing.T) {
 	ping(t, p.a, routerA, 2, "-s 3000")
 	p.must("ping", "-c", "1", addrB)
 	scapy(t, p, provoke)
-	scapy(t, p, `sendp(Ether(dst="33:33:ff:00:00:01")/IPv6(src="::", dst="ff02::1:ff00:1")/ICMPv6ND_NS(tgt=ROUTER), iface=DEV)`)
+	scapy(t, p, `sendp(Ether(dst="33:33:ff:00:00:01")/IPv6(src="::", dst="ff02::1:ff00:1")/ICMPv6ND_NS(tgt=ROUTER), iface=DEV)
+sendp(Ether(dst="33:33:00:00:00:02")/IPv6(src="fe80::1234", dst="ff02::2")/ICMPv6ND_RS(), iface=DEV)
+sendp(Ether(dst=MAC)/IPv6(src=SRC, dst="2001:db8:1::77")/ICMPv6EchoRequest(), iface=DEV)`)
 	// The last answer is that of the neighbor that never answers.
 	eventually(t, "resolution given up", 8*time.Second, func() bool {
 		state := p.neighState("2001:db8:2::dead")
@@ -108,6 +111,8 @@ func TestEverythingSentIsWellFormed(t *testing.T) {
 	for what, filter := range map[string]string{
 		"NS for DAD": `icmpv6.type == 135 && ipv6.src == :: && icmpv6.opt.nonce`, "NS": `icmpv6.type == 135 && ipv6.src != ::`,
 		"NA solicited": `icmpv6.type == 136 && icmpv6.nd.na.flag.s == 1`, "NA to all nodes": `icmpv6.type == 136 && ipv6.dst == ff02::1`,
+		"RS": `icmpv6.type == 133 && icmpv6.opt.linkaddr`, "RA": `icmpv6.type == 134 && icmpv6.opt.rdnss && icmpv6.opt.dnssl && icmpv6.opt.mtu && icmpv6.opt.route_info.flag`,
+		"Redirect": `icmpv6.type == 137`,
 		"MLDv2 report": `icmpv6.type == 143`, "echo request": `icmpv6.type == 128`, "echo reply": `icmpv6.type == 129`, "fragment": `ipv6.fraghdr`,
 		"no route": `icmpv6.type == 1 && icmpv6.code == 0`, "prohibited": `icmpv6.type == 1 && icmpv6.code == 1`, "beyond scope": `icmpv6.type == 1 && icmpv6.code == 2`,
 		"address unreachable": `icmpv6.type == 1 && icmpv6.code == 3`, "port unreachable": `icmpv6.type == 1 && icmpv6.code == 4`, "reject route": `icmpv6.type == 1 && icmpv6.code == 6`,
@@ -137,6 +142,11 @@ func TestEverythingSentIsWellFormed(t *testing.T) {
 	}
 	judge(t, p, file)
 }
+
+// advertiseAll has every option of an advertisement that scapy and tshark know.
+const advertiseAll = `, router_advertisement: {adv_send_advertisements: true, adv_link_mtu: 1500, adv_interval_option: true, adv_other_config_flag: true,
+    home_agent: {adv_home_agent_flag: true, preference: 10}, prefixes: [{prefix: "2001:db8:1::/64"}], routes: [{prefix: "2001:db8:f::/48", adv_route_preference: high}],
+    rdnss: [{servers: ["2001:db8:1::53", "2001:db8:1::54"]}], dnssl: [{domains: [corp.example, example.org]}]}`
 
 // judge lets scapy take every packet we sent apart and build it again from its fields, checksums and
 // lengths computed anew: the octets must be the same, and nothing may be left over that scapy does
