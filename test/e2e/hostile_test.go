@@ -112,7 +112,7 @@ sendp(Ether(dst=MAC)/IPv6(src=SRC, dst="2001:db8:1::77")/ICMPv6EchoRequest(), if
 		"NS for DAD": `icmpv6.type == 135 && ipv6.src == :: && icmpv6.opt.nonce`, "NS": `icmpv6.type == 135 && ipv6.src != ::`,
 		"NA solicited": `icmpv6.type == 136 && icmpv6.nd.na.flag.s == 1`, "NA to all nodes": `icmpv6.type == 136 && ipv6.dst == ff02::1`,
 		"RS": `icmpv6.type == 133 && icmpv6.opt.linkaddr`, "RA": `icmpv6.type == 134 && icmpv6.opt.rdnss && icmpv6.opt.dnssl && icmpv6.opt.mtu && icmpv6.opt.route_info.flag`,
-		"Redirect": `icmpv6.type == 137`,
+		"Redirect":     `icmpv6.type == 137`,
 		"MLDv2 report": `icmpv6.type == 143`, "echo request": `icmpv6.type == 128`, "echo reply": `icmpv6.type == 129`, "fragment": `ipv6.fraghdr`,
 		"no route": `icmpv6.type == 1 && icmpv6.code == 0`, "prohibited": `icmpv6.type == 1 && icmpv6.code == 1`, "beyond scope": `icmpv6.type == 1 && icmpv6.code == 2`,
 		"address unreachable": `icmpv6.type == 1 && icmpv6.code == 3`, "port unreachable": `icmpv6.type == 1 && icmpv6.code == 4`, "reject route": `icmpv6.type == 1 && icmpv6.code == 6`,

@@ -42,8 +42,8 @@ type runner struct {
 }
 
 // Run runs a scenario file and compares its output with what is written in it, or with update
-// writes it anew.
-func Run(t testing.TB, file string, modules simnet.Modules, update bool) {
+// writes it anew. It returns the network as it was at the end.
+func Run(t testing.TB, file string, modules simnet.Modules, update bool) *simnet.Net {
 	t.Helper()
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -84,11 +84,12 @@ func Run(t testing.TB, file string, modules simnet.Modules, update bool) {
 		if err := os.WriteFile(file, []byte(got.String()), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		return
+		return r.net
 	}
 	if got.String() != string(text) {
 		t.Errorf("%s: the outcome is another (go test ./test/scenarios -update writes it):\n%s", file, diff(string(text), got.String()))
 	}
+	return r.net
 }
 
 // diff shows the first lines that differ.

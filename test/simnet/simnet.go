@@ -163,6 +163,9 @@ func (n *Net) AdvanceUntil(d time.Duration, done func() bool) bool {
 	return done()
 }
 
+// Segments returns the links, in the order in which they were made.
+func (n *Net) Segments() []*Segment { return n.segments }
+
 // ForgetFrames empties what the segments have kept, for tests that send very many.
 func (n *Net) ForgetFrames() {
 	for _, s := range n.segments {
