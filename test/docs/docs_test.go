@@ -113,6 +113,24 @@ func TestBlocks(t *testing.T) {
 	}
 }
 
+// TestConfigurations: every example is one that the program takes.
+func TestConfigurations(t *testing.T) {
+	bin := program(t)
+	out, err := exec.Command("git", "-C", root, "ls-files", "-co", "--exclude-standard", "configs/*.yaml").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := strings.Fields(string(out))
+	if len(files) < 3 {
+		t.Fatalf("only %v", files)
+	}
+	for _, f := range files {
+		if out, err := exec.Command(bin, "config", "check", "-c", filepath.Join(root, f)).CombinedOutput(); err != nil {
+			t.Errorf("%s: %v\n%s", f, err, out)
+		}
+	}
+}
+
 // setting is where the commands run: a namespace with a router on the device wan0 and behind it a
 // neighbor, fe80::2, that has the address the documents speak of. Everything the router writes goes
 // into a file system of its own.
