@@ -60,6 +60,7 @@ type Class uint8
 // The classes.
 const (
 	ClassOwn           Class = iota // what this node itself began
+	ClassKnown                      // from a neighbor that is known already
 	ClassSolicitation               // somebody asks
 	ClassAdvertisement              // somebody answers or announces
 	ClassRouter                     // what routers and hosts say about routers

@@ -107,10 +107,26 @@ func (m *Module) Init(h module.Host) error {
 
 // discovery is the hook for ND and MLD messages. Workers.
 func (m *Module) discovery(p *packet.Packet) packet.Verdict {
-	if !m.host.Mail(module.Event{Kind: evMessage, Class: class(p.Bytes()[p.TransOff]), Link: p.In, Pkt: p.Clone()}) {
+	c := class(p.Bytes()[p.TransOff])
+	if m.known(p) {
+		c = module.ClassKnown
+	}
+	if !m.host.Mail(module.Event{Kind: evMessage, Class: c, Link: p.In, Pkt: p.Clone()}) {
 		return packet.Drop(packet.ModuleBusy)
 	}
 	return packet.Consumed
+}
+
+// known reports whether a message comes from a neighbor that is known already, by address and frame: a flood
+// from invented ones does not keep those waiting with whom this node talks. Workers.
+func (m *Module) known(p *packet.Packet) bool {
+	tables := *m.tables.Load()
+	if uint(p.In) >= uint(len(tables)) || tables[p.In] == nil {
+		return false
+	}
+	src := [16]byte(p.Bytes()[8:24])
+	n := tables[p.In].lookup(&src)
+	return n != nil && !n.failed && n.lla == p.SrcMAC
 }
 
 // class sorts the messages, so that a flood of one sort does not keep the others waiting.

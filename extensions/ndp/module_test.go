@@ -286,3 +286,31 @@ func TestConfigRanges(t *testing.T) {
 		t.Errorf("%+v %v", c, err)
 	}
 }
+
+// TestKnownNeighborsHaveTheirOwnQueue: a message of a neighbor that is known, by address and frame, does not
+// wait with those of strangers.
+func TestKnownNeighborsHaveTheirOwnQueue(t *testing.T) {
+	b := newBench(t, "fe80::1", "2001:db8:1::1/64")
+	b.advance(5 * time.Second)
+	peer := netip.MustParseAddr("fe80::2")
+	target := netip.MustParseAddr("2001:db8:1::1")
+	ns := func(mac [6]byte) *packet.Packet {
+		p := packet.New(ndwire.AppendNS(nil, ndwire.NS{Src: peer, Dst: wire.SolicitedNode(target), Target: target, SourceLLA: &peerMAC}))
+		p.In, p.SrcMAC, p.Proto, p.TransOff = 1, mac, wire.ICMPv6, 40
+		return p
+	}
+	class := func(mac [6]byte) module.Class {
+		b.m.discovery(ns(mac))
+		return (<-b.Mailbox).Class
+	}
+	if c := class(peerMAC); c != module.ClassSolicitation {
+		t.Errorf("a stranger is of class %d", c)
+	}
+	b.m.Receive(b.Manual.Now(), module.Event{Kind: evMessage, Link: 1, Pkt: ns(peerMAC)})
+	if c := class(peerMAC); c != module.ClassKnown {
+		t.Errorf("a known neighbor is of class %d", c)
+	}
+	if c := class([6]byte{2, 9, 9, 9, 9, 9}); c != module.ClassSolicitation {
+		t.Errorf("somebody with its address is of class %d", c)
+	}
+}
