@@ -60,7 +60,6 @@ var (
 	otherLL = netip.MustParseAddr("fe80::98")
 	farAddr = netip.MustParseAddr("2001:db8:2::99")
 	away    = netip.MustParseAddr("2001:db8:f::1") // behind a default router
-	lan     = netip.MustParsePrefix("2001:db8:1::/64")
 )
 
 const routerYAML = `version: 1
