@@ -23,6 +23,33 @@ func (w *wideIDs) Random() [8]byte {
 
 const day = 24 * time.Hour
 
+var p2 = netip.MustParsePrefix("2001:db8:2::/64")
+
+// twiceIDs gives every random identifier twice.
+type twiceIDs struct{ fakeIDs }
+
+func (d *twiceIDs) Random() [8]byte { d.n++; return [8]byte{6: 1, 7: d.n / 2} }
+
+// TestOwnAddress: RFC 8981 3.3: an identifier that is in use on the prefix is not taken, be it a temporary
+// one's or the stable one's.
+func TestOwnAddress(t *testing.T) {
+	a := New(temporary(), &twiceIDs{}, func() float64 { return 0 })
+	a.Prefix(t0, pio(p1, 30*day, 30*day))
+	for range 2 {
+		a.Tick(a.Deadline())
+	}
+	seen := map[netip.Addr]bool{}
+	for _, e := range a.List() {
+		if seen[e.Addr] {
+			t.Errorf("%s twice", e.Addr)
+		}
+		seen[e.Addr] = true
+	}
+	if len(seen) < 4 {
+		t.Errorf("%d addresses", len(seen))
+	}
+}
+
 // temps returns the temporary addresses.
 func temps(a *Autoconf) (out []Effect) {
 	for _, e := range a.List() {
@@ -98,8 +125,7 @@ func TestDesync(t *testing.T) {
 			made := 0
 			for end := t0.Add(10 * c.advance); a.Deadline() < end; {
 				now := a.Deadline()
-				a.Prefix(now, pio(p1, 30*day, 30*day))
-				for _, e := range a.Tick(now) {
+				for _, e := range append(a.Prefix(now, pio(p1, 30*day, 30*day)), a.Tick(now)...) {
 					if e.Kind == Add {
 						made++
 					}
@@ -154,12 +180,25 @@ func TestExhaustedStays(t *testing.T) {
 		for len(temps(a)) > 0 {
 			a.DADFailed(now, temps(a)[0].Addr)
 		}
+		if d := a.Deadline().Sub(now); d != time.Hour {
+			t.Errorf("something is due after %s", d)
+		}
 	}
 	exhaust(t0, p1)
 	now := t0.Add(time.Hour)
 	a.Tick(now)
 	if got := show(a.Prefix(now, pio(p1, time.Hour, time.Hour))); got != "+2001:db8:1::100 7200/7200" {
 		t.Errorf("after its end: %s", got)
+	}
+	for range 2 * stable.MaxPrefixes { // it is remembered once, and displaces no other
+		now = now.Add(time.Hour)
+		a.Tick(now)
+		exhaust(now, p2)
+	}
+	now = now.Add(time.Hour)
+	a.Tick(now)
+	if a.Prefix(now, pio(p1, time.Hour, time.Hour)); len(temps(a)) != 0 {
+		t.Error("forgotten for another that failed again and again")
 	}
 	// What is remembered is bounded: the prefix that failed first is forgotten.
 	for i := range stable.MaxPrefixes {
@@ -172,9 +211,11 @@ func TestExhaustedStays(t *testing.T) {
 	if a.Prefix(now, pio(p1, time.Hour, time.Hour)); len(temps(a)) != 1 {
 		t.Error("more is remembered than the bound says")
 	}
-	exhaust(now, p1)
+	exhaust(now.Add(time.Hour), p2)
+	now = now.Add(2 * time.Hour)
+	a.Tick(now)
 	a.Flush()
-	if a.Prefix(now, pio(p1, time.Hour, time.Hour)); len(temps(a)) != 1 {
+	if a.Prefix(now, pio(p2, time.Hour, time.Hour)); len(temps(a)) != 1 {
 		t.Error("none on another link")
 	}
 }
@@ -187,5 +228,53 @@ func TestLateTick(t *testing.T) {
 	got := show(a.Prefix(t0.Add(100*time.Second), pio(p1, 100*time.Second, 50*time.Second)))
 	if want := "-2001:db8:1::100 100/50\n+2001:db8:1::100 200/150"; got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestOnePreferred: RFC 8981 3.5: but for the time of the change, one temporary address of a prefix is not
+// deprecated.
+func TestOnePreferred(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		event func(a *Autoconf, now clock.Instant) []Effect
+	}{
+		{"the predecessor turns out to be a duplicate", func(a *Autoconf, now clock.Instant) []Effect {
+			return a.DADFailed(now, temps(a)[0].Addr)
+		}},
+		{"TEMP_PREFERRED_LIFETIME is longer", func(a *Autoconf, now clock.Instant) []Effect {
+			v := temporary()
+			v.TempPreferred = 2*day - time.Second
+			return a.SetVars(now, v)
+		}},
+		{"the prefix is advertised again", func(a *Autoconf, now clock.Instant) []Effect {
+			return a.Prefix(now, pio(p1, 60*day, 60*day))
+		}},
+		{"it was deprecated, and is advertised again", func(a *Autoconf, now clock.Instant) []Effect {
+			return append(a.Prefix(now, pio(p1, 60*day, 0)), a.Prefix(now, pio(p1, 60*day, 60*day))...)
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a := New(temporary(), &wideIDs{}, func() float64 { return 0 })
+			a.Prefix(t0, pio(p1, 30*day, 30*day))
+			a.Tick(a.Deadline())
+			now := t0.Add(25 * time.Hour)
+			if n := len(temps(a)); n != 2 {
+				t.Fatalf("%d to begin with", n)
+			}
+			for _, e := range c.event(a, now) {
+				if e.Kind == Add {
+					t.Errorf("one more: %s", show([]Effect{e}))
+				}
+			}
+			n := 0
+			for _, e := range temps(a) {
+				if e.Preferred > now {
+					n++
+				}
+			}
+			if n != 1 {
+				t.Errorf("%d are preferred", n)
+			}
+		})
 	}
 }

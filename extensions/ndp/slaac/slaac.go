@@ -73,9 +73,10 @@ const (
 type address struct {
 	addr             netip.Addr
 	valid, preferred clock.Instant
-	temporary        bool
-	created          clock.Instant // CREATION_TIME of temporary ones
-	desync           time.Duration // and their DESYNC_FACTOR
+	// Of temporary ones: CREATION_TIME, DESYNC_FACTOR, and until when it may be preferred at most.
+	temporary      bool
+	created, limit clock.Instant
+	desync         time.Duration
 }
 
 // prefix is one that addresses are made of.
@@ -189,13 +190,9 @@ func (c *Autoconf) renew(now clock.Instant, x *prefix, out []Effect) []Effect {
 	if x.stable != nil {
 		set(x.stable, x.valid, x.preferred)
 	}
-	for _, a := range x.temps { // RFC 8981 3.4 1., 2.
-		set(a, min(x.valid, a.created.Add(c.vars.TempValid)), min(x.preferred, c.limit(a)))
-	}
-	// A prefix that is not to be preferred makes no new address (RFC 8981 3.5); one that is again does.
-	if x.preferred <= now {
-		x.regen = clock.Never
-		return out
+	for _, a := range x.temps { // RFC 8981 3.4 1., 2.; one that has a successor is not to be preferred again
+		a.limit = min(a.limit, c.limit(a))
+		set(a, min(x.valid, a.created.Add(c.vars.TempValid)), min(x.preferred, a.limit))
 	}
 	if last := x.last(); last != nil && last.preferred > now {
 		x.regen = c.successor(now, last)
@@ -204,7 +201,7 @@ func (c *Autoconf) renew(now clock.Instant, x *prefix, out []Effect) []Effect {
 	return c.makeTemp(now, x, out)
 }
 
-// limit returns until when a temporary address may be preferred at most.
+// limit returns until when a temporary address may be preferred by the variables.
 func (c *Autoconf) limit(a *address) clock.Instant {
 	return a.created.Add(max(c.vars.TempPreferred-a.desync, 0))
 }
@@ -230,10 +227,11 @@ func (c *Autoconf) makeTemp(now clock.Instant, x *prefix, out []Effect) []Effect
 		return out
 	}
 	// MAX_DESYNC_FACTOR, and less than TEMP_PREFERRED_LIFETIME - REGEN_ADVANCE (3.8).
-	most := min(maxDesyncFactor*float64(c.vars.TempPreferred), float64(max(c.vars.TempPreferred-c.vars.RegenAdvance, 0)))
+	most := min(maxDesyncFactor*float64(c.vars.TempPreferred), float64(c.vars.TempPreferred-c.vars.RegenAdvance))
 	a := &address{temporary: true, created: now, desync: time.Duration(c.draw() * most)}
-	a.valid, a.preferred = min(x.valid, now.Add(c.vars.TempValid)), min(x.preferred, c.limit(a))
-	if a.preferred <= now.Add(c.vars.RegenAdvance) { // 5.
+	a.limit = c.limit(a)
+	a.valid, a.preferred = min(x.valid, now.Add(c.vars.TempValid)), min(x.preferred, a.limit)
+	if a.preferred <= now.Add(c.vars.RegenAdvance) { // 5., and 3.5 for a prefix that is not to be preferred
 		return out
 	}
 	for a.addr = join(x.prefix, c.ids.Random()); c.has(a.addr); {
@@ -285,7 +283,7 @@ func (c *Autoconf) tempFailed(now clock.Instant, x *prefix, failed *address) []E
 		x.noTemp, x.regen = true, clock.Never
 		return append(out, failed.effect(Exhausted))
 	}
-	return c.makeTemp(now, x, out)
+	return c.renew(now, x, out)
 }
 
 // DADPassed takes in that an address is ours alone.
