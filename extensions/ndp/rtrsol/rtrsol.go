@@ -13,9 +13,15 @@ type Vars struct {
 	// Max is MAX_RTR_SOLICITATIONS (RFC 4861 10): that many, Interval apart. 0 = until a router answers,
 	// each time twice as long apart, up to MaxInterval (RFC 7559).
 	Max         int
-	Interval    time.Duration // RTR_SOLICITATION_INTERVAL, or IRT
-	MaxInterval time.Duration // MRT
+	Interval    time.Duration // RTR_SOLICITATION_INTERVAL, or IRT; 0 or less = 4 s
+	MaxInterval time.Duration // MRT; 0 or less = 3600 s
 }
+
+// The intervals where none is given (RFC 4861 10, RFC 7559 2): without one there would be no end of sending.
+const (
+	defaultInterval    = 4 * time.Second
+	defaultMaxInterval = time.Hour
+)
 
 // Solicitor is one link's. One goroutine owns it.
 type Solicitor struct {
@@ -28,7 +34,9 @@ type Solicitor struct {
 
 // New returns a solicitor that has nothing to do.
 func New(v Vars, draw func() float64) *Solicitor {
-	return &Solicitor{vars: v, draw: draw, next: clock.Never}
+	s := &Solicitor{draw: draw, next: clock.Never}
+	s.SetVars(v)
+	return s
 }
 
 // Start begins anew, with a first solicitation after delay, which the caller draws from 0 to
@@ -40,8 +48,20 @@ func (s *Solicitor) Start(now clock.Instant, delay time.Duration) {
 // Stop ends it: the link is no host's any more, or is down.
 func (s *Solicitor) Stop() { s.next = clock.Never }
 
-// SetVars puts other variables in force from the next solicitation on.
-func (s *Solicitor) SetVars(v Vars) { s.vars = v }
+// SetVars puts other variables in force from the next solicitation on; if there were enough by the new Max,
+// there is none. What has ended stays so until Start.
+func (s *Solicitor) SetVars(v Vars) {
+	if v.Interval <= 0 {
+		v.Interval = defaultInterval
+	}
+	if v.MaxInterval <= 0 {
+		v.MaxInterval = defaultMaxInterval
+	}
+	s.vars = v
+	if v.Max != 0 && s.sent >= v.Max {
+		s.Stop()
+	}
+}
 
 // Heard takes in a valid Router Advertisement. One that gives a default router ends the soliciting; any
 // other does not (RFC 7559 2.1).

@@ -98,3 +98,46 @@ func TestJump(t *testing.T) {
 		t.Error("stopped")
 	}
 }
+
+// TestSetVars: intervals from the next solicitation on, a limit at once; what has ended stays so.
+func TestSetVars(t *testing.T) {
+	s := New(rfc7559, func() float64 { return 0.5 })
+	s.Start(t0, 0)
+	if got := times(s, 30*time.Second); len(got) != 4 { // 0, 4, 12, 28
+		t.Fatalf("%v", got)
+	}
+	s.SetVars(Vars{Interval: 4 * time.Second, MaxInterval: 10 * time.Second})
+	if got := times(s, 75*time.Second); len(got) != 2 || got[0] != time.Minute || got[1] != 70*time.Second {
+		t.Errorf("with another MRT: %v", got)
+	}
+	s.SetVars(Vars{Max: 7, Interval: 4 * time.Second})
+	if got := times(s, 48*time.Hour); len(got) != 1 {
+		t.Errorf("the seventh: %v", got)
+	}
+	s.SetVars(rfc7559)
+	if s.Deadline() != clock.Never {
+		t.Error("what has ended goes on")
+	}
+	s.Start(t0, 0)
+	times(s, 30*time.Second)
+	if s.SetVars(Vars{Max: 3}); s.Deadline() != clock.Never {
+		t.Error("goes on beyond MAX_RTR_SOLICITATIONS")
+	}
+}
+
+// TestNoInterval: variables that are missing or negative lead to those of RFC 7559, not to a storm.
+func TestNoInterval(t *testing.T) {
+	for _, v := range []Vars{{}, {Interval: -time.Second, MaxInterval: -time.Second}, {Max: 5}, {Max: 5, Interval: -time.Second}} {
+		s := New(v, func() float64 { return 0.5 })
+		s.Start(t0, 0)
+		for i, now := 0, t0; i < 3; i++ {
+			if !s.Tick(now) {
+				t.Fatalf("%+v: none was sent", v)
+			}
+			if s.Deadline() < now.Add(4*time.Second) {
+				t.Errorf("%+v: the next after %s", v, s.Deadline().Sub(now))
+			}
+			now = s.Deadline()
+		}
+	}
+}

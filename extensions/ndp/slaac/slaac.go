@@ -22,7 +22,8 @@ const (
 	idLength              = 64             // of interface identifiers on every kind of link there is here
 	twoHours              = 2 * time.Hour
 	// maxTemporary bounds the temporary addresses of one prefix. By the constants there are three at most;
-	// with other lifetimes, and with routers that say ever new ones, there could be any number.
+	// with other lifetimes there could be any number. Beyond the bound the oldest goes: it has been
+	// deprecated for long, and without a new one there would be none to be preferred.
 	maxTemporary = 8
 )
 
@@ -72,9 +73,10 @@ const (
 type address struct {
 	addr             netip.Addr
 	valid, preferred clock.Instant
-	// Of temporary ones: CREATION_TIME, and until when it may be preferred at most.
-	created, limit clock.Instant
+	// Of temporary ones: CREATION_TIME, DESYNC_FACTOR, and until when it may be preferred at most.
 	temporary      bool
+	created, limit clock.Instant
+	desync         time.Duration
 }
 
 // prefix is one that addresses are made of.
@@ -95,6 +97,7 @@ type Autoconf struct {
 	ids      IDs
 	draw     func() float64 // uniform in [0, 1)
 	prefixes []*prefix
+	spent    []netip.Prefix // that ended after too many duplicates, the latest last; MaxPrefixes at most
 	refused  uint64
 }
 
@@ -125,23 +128,23 @@ func (c *Autoconf) Prefix(now clock.Instant, p *ndwire.PrefixInfo) []Effect {
 	case p.Prefix.Bits()+idLength != 128, p.Prefix.Addr().IsMulticast(): // d)
 		return nil
 	}
+	out := c.Tick(now) // what is over by now does not come back without detection of duplicates
 	valid, preferred := until(now, p.Valid), until(now, p.Preferred)
 	for _, x := range c.prefixes {
 		if x.prefix == p.Prefix {
-			return c.refresh(now, x, valid, preferred)
+			return c.refresh(now, x, valid, preferred, out)
 		}
 	}
 	switch {
 	case p.Valid == 0: // d)
-		return nil
+		return out
 	case len(c.prefixes) >= c.vars.MaxPrefixes:
 		c.refused++
-		return nil
+		return out
 	}
-	x := &prefix{prefix: p.Prefix, valid: valid, preferred: preferred, regen: clock.Never}
+	x := &prefix{prefix: p.Prefix, valid: valid, preferred: preferred, noTemp: slices.Contains(c.spent, p.Prefix)}
 	c.prefixes = append(c.prefixes, x)
-	out := []Effect{c.makeStable(x)}
-	return c.makeTemp(now, x, out)
+	return c.makeTemp(now, x, append(out, c.makeStable(x)))
 }
 
 func (c *Autoconf) makeStable(x *prefix) Effect {
@@ -162,7 +165,7 @@ func (a *address) effect(k EffectKind) Effect {
 
 // refresh is 5.5.3 e). The two-hour rule holds for the prefix, and so for all its addresses: what it says
 // of the remaining lifetime is the same for each of them but for the limits of temporary ones.
-func (c *Autoconf) refresh(now clock.Instant, x *prefix, valid, preferred clock.Instant) []Effect {
+func (c *Autoconf) refresh(now clock.Instant, x *prefix, valid, preferred clock.Instant, out []Effect) []Effect {
 	two := now.Add(twoHours)
 	switch {
 	case valid > two || valid > x.valid: // 1.
@@ -172,7 +175,12 @@ func (c *Autoconf) refresh(now clock.Instant, x *prefix, valid, preferred clock.
 		x.valid = two
 	}
 	x.preferred = preferred
-	var out []Effect
+	return c.renew(now, x, out)
+}
+
+// renew gives the addresses of a prefix the lifetimes that follow from its own and from the variables, and
+// sees to the next temporary one.
+func (c *Autoconf) renew(now clock.Instant, x *prefix, out []Effect) []Effect {
 	set := func(a *address, valid, preferred clock.Instant) {
 		if a.valid != valid || a.preferred != preferred {
 			a.valid, a.preferred = valid, preferred
@@ -182,19 +190,20 @@ func (c *Autoconf) refresh(now clock.Instant, x *prefix, valid, preferred clock.
 	if x.stable != nil {
 		set(x.stable, x.valid, x.preferred)
 	}
-	for _, a := range x.temps { // RFC 8981 3.4 1., 2.
+	for _, a := range x.temps { // RFC 8981 3.4 1., 2.; one that has a successor is not to be preferred again
+		a.limit = min(a.limit, c.limit(a))
 		set(a, min(x.valid, a.created.Add(c.vars.TempValid)), min(x.preferred, a.limit))
 	}
-	// A prefix that is not to be preferred makes no new address (RFC 8981 3.5); one that is again does.
-	if preferred <= now {
-		x.regen = clock.Never
-		return out
-	}
 	if last := x.last(); last != nil && last.preferred > now {
-		x.regen = c.before(now, last.preferred)
+		x.regen = c.successor(now, last)
 		return out
 	}
 	return c.makeTemp(now, x, out)
+}
+
+// limit returns until when a temporary address may be preferred by the variables.
+func (c *Autoconf) limit(a *address) clock.Instant {
+	return a.created.Add(max(c.vars.TempPreferred-a.desync, 0))
 }
 
 // last returns the newest temporary address, or nil.
@@ -205,31 +214,35 @@ func (x *prefix) last() *address {
 	return x.temps[len(x.temps)-1]
 }
 
-// before returns when the successor of a temporary address is due (RFC 8981 3.5).
-func (c *Autoconf) before(now, preferred clock.Instant) clock.Instant {
-	if preferred == clock.Never {
-		return clock.Never
-	}
-	return max(preferred.Add(-c.vars.RegenAdvance), now)
+// successor returns when that of a temporary address is due: REGEN_ADVANCE before it is deprecated (RFC 8981
+// 3.5), but as long after it was made, lest they chase each other where the variables leave little between.
+func (c *Autoconf) successor(now clock.Instant, a *address) clock.Instant {
+	return max(a.preferred.Add(-c.vars.RegenAdvance), a.created.Add(c.vars.RegenAdvance), now)
 }
 
 // makeTemp makes a temporary address of a prefix, if it is to have one (RFC 8981 3.4, 4. to 6.).
 func (c *Autoconf) makeTemp(now clock.Instant, x *prefix, out []Effect) []Effect {
 	x.regen = clock.Never
-	if !c.vars.Temporary || x.noTemp || len(x.temps) >= maxTemporary {
+	if !c.vars.Temporary || x.noTemp {
 		return out
 	}
-	desync := time.Duration(c.draw() * maxDesyncFactor * float64(c.vars.TempPreferred))
-	a := &address{temporary: true, created: now, limit: now.Add(c.vars.TempPreferred - desync)}
+	// MAX_DESYNC_FACTOR, and less than TEMP_PREFERRED_LIFETIME - REGEN_ADVANCE (3.8).
+	most := min(maxDesyncFactor*float64(c.vars.TempPreferred), float64(c.vars.TempPreferred-c.vars.RegenAdvance))
+	a := &address{temporary: true, created: now, desync: time.Duration(c.draw() * most)}
+	a.limit = c.limit(a)
 	a.valid, a.preferred = min(x.valid, now.Add(c.vars.TempValid)), min(x.preferred, a.limit)
-	if a.preferred <= now.Add(c.vars.RegenAdvance) { // 5.
+	if a.preferred <= now.Add(c.vars.RegenAdvance) { // 5., and 3.5 for a prefix that is not to be preferred
 		return out
 	}
 	for a.addr = join(x.prefix, c.ids.Random()); c.has(a.addr); {
 		a.addr = join(x.prefix, c.ids.Random())
 	}
+	if len(x.temps) >= maxTemporary {
+		out = append(out, x.temps[0].effect(Remove))
+		x.temps = slices.Delete(x.temps, 0, 1)
+	}
 	x.temps = append(x.temps, a)
-	x.regen = c.before(now, a.preferred)
+	x.regen = c.successor(now, a)
 	return append(out, a.effect(Add))
 }
 
@@ -270,7 +283,7 @@ func (c *Autoconf) tempFailed(now clock.Instant, x *prefix, failed *address) []E
 		x.noTemp, x.regen = true, clock.Never
 		return append(out, failed.effect(Exhausted))
 	}
-	return c.makeTemp(now, x, out)
+	return c.renew(now, x, out)
 }
 
 // DADPassed takes in that an address is ours alone.
@@ -314,6 +327,11 @@ func (c *Autoconf) Tick(now clock.Instant) []Effect {
 			return false
 		}
 		out = x.remove(out)
+		if x.noTemp { // RFC 8981 3.4 7.: until the link is another one
+			c.spent = slices.DeleteFunc(c.spent, func(p netip.Prefix) bool { return p == x.prefix })
+			c.spent = append(c.spent, x.prefix)
+			c.spent = c.spent[max(len(c.spent)-c.vars.MaxPrefixes, 0):]
+		}
 		return true
 	})
 	return out
@@ -330,21 +348,19 @@ func (x *prefix) remove(out []Effect) []Effect {
 	return out
 }
 
-// SetVars puts other variables in force: switching temporary addresses off removes them, on makes them.
+// SetVars puts other variables in force: switching temporary addresses off removes them, on makes them, and
+// other lifetimes count for those that are there. What exceeds a lower MaxPrefixes stays while it is valid.
 func (c *Autoconf) SetVars(now clock.Instant, v Vars) []Effect {
-	old := c.vars
 	c.vars = v
 	var out []Effect
 	for _, x := range c.prefixes {
-		switch {
-		case old.Temporary && !v.Temporary:
+		if !v.Temporary {
 			for _, a := range x.temps {
 				out = append(out, a.effect(Remove))
 			}
-			x.temps, x.regen = nil, clock.Never
-		case !old.Temporary && v.Temporary:
-			out = c.makeTemp(now, x, out)
+			x.temps = nil
 		}
+		out = c.renew(now, x, out)
 	}
 	return out
 }
@@ -355,7 +371,7 @@ func (c *Autoconf) Flush() []Effect {
 	for _, x := range c.prefixes {
 		out = x.remove(out)
 	}
-	c.prefixes = nil
+	c.prefixes, c.spent = nil, nil
 	return out
 }
 
