@@ -115,6 +115,7 @@ func (m *Module) joinFor(now clock.Instant, l *linkState, a *address) {
 func (m *Module) removeAddress(now clock.Instant, a *address) {
 	m.addrs = slices.DeleteFunc(m.addrs, func(x *address) bool { return x == a })
 	if l := m.links[a.link]; l != nil {
+		l.delayed.forget(a.addr)
 		if a.joined {
 			m.leave(now, l, wire.SolicitedNode(a.addr))
 		}
@@ -143,6 +144,7 @@ func (m *Module) subnetRouters(now clock.Instant, l *linkState) {
 		p := netip.PrefixFrom(a.addr, a.prefixLen)
 		if !want[p] {
 			m.addrs = slices.DeleteFunc(m.addrs, func(x *address) bool { return x == a })
+			l.delayed.forget(a.addr)
 			m.leave(now, l, wire.SolicitedNode(a.addr))
 			m.changed = true
 		}

@@ -1,6 +1,7 @@
 package ndp
 
 import (
+	"net/netip"
 	"slices"
 	"time"
 
@@ -19,9 +20,10 @@ const maxDelayed = 256
 type delayed []answer
 
 type answer struct {
-	at  clock.Instant
-	pkt []byte
-	mac [6]byte
+	at     clock.Instant
+	target netip.Addr
+	pkt    []byte
+	mac    [6]byte
 }
 
 // put adds an answer; false = there is no room.
@@ -39,6 +41,11 @@ func (d *delayed) deadline() clock.Instant {
 		at = clock.Earliest(at, (*d)[i].at)
 	}
 	return at
+}
+
+// forget drops the answers for an address that is not answered for any more.
+func (d *delayed) forget(target netip.Addr) {
+	*d = slices.DeleteFunc(*d, func(a answer) bool { return a.target == target })
 }
 
 // due takes out what is due, in the order in which it came.

@@ -177,6 +177,12 @@ func (m *Module) linkChanged(now clock.Instant, l *linkState, x *module.Link) {
 		// What was learned about neighbors may not hold when the link is back.
 		m.effects, _ = l.cache.Flush(func(e *nud.Entry) bool { return e.State != nud.Permanent && e.State != nud.NoARP }, m.effects[:0])
 		m.apply(now, l, m.effects)
+		l.delayed = nil
+		for _, a := range m.addrs {
+			if a.link == l.index() {
+				a.announce = 0
+			}
+		}
 	case !old.Usable() && x.Usable():
 		// Somebody else may have come by the addresses meanwhile (RFC 4862 5.4).
 		l.disabled = false
@@ -271,6 +277,9 @@ func (m *Module) tickAddress(now clock.Instant, a *address) {
 	}
 	if a.dad != nil && l.link.Usable() {
 		m.dadOutcome(now, l, a, a.dad.Tick(now))
+	}
+	if a.dadFailed || a.preferred <= now { // not to be told any more
+		a.announce = 0
 	}
 	if a.announce > 0 && a.announceAt <= now && l.link.Usable() {
 		a.announce--

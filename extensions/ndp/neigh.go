@@ -181,7 +181,7 @@ func (m *Module) answer(now clock.Instant, l *linkState, p *packet.Packet, msg *
 		return
 	}
 	wait := time.Duration(m.host.Rand().Float64() * float64(maxAnycastDelayTime)) // 7.2.7, 7.2.8
-	if !l.delayed.put(answer{now.Add(wait), b, mac}) {
+	if !l.delayed.put(answer{now.Add(wait), msg.Target, b, mac}) {
 		m.count.answersRefused.Inc()
 	}
 }

@@ -27,6 +27,7 @@ func (m *Module) addProxy(now clock.Instant, l *linkState, p *proxied) {
 
 func (m *Module) removeProxy(now clock.Instant, l *linkState, a netip.Addr) {
 	delete(l.proxies, a)
+	l.delayed.forget(a)
 	m.leave(now, l, wire.SolicitedNode(a))
 }
 
