@@ -326,3 +326,106 @@ func check(t *testing.T, yaml string) error {
 	}
 	return a.Check(root)
 }
+
+// apply gives a running node another configuration.
+func apply(t *testing.T, n *simnet.Net, d *simnet.Node, yaml string) {
+	t.Helper()
+	root, err := config.Load(config.Options{Name: "test", Text: []byte(yaml), Claims: appliance.Claims(modules())})
+	if err != nil {
+		t.Fatal(err)
+	}
+	root.System.Seed, root.System.Hostname = n.Seed+1, d.Name // as simnet has set them
+	if err := d.Apply(root, "test"); err != nil {
+		t.Fatal(err)
+	}
+	n.Settle()
+}
+
+// TestForwardingSwitched: RFC 4861 6.2.5: a router that ceases to forward says so, in advertisements and in
+// its R flag, and leaves the routers' group; and all the way back.
+func TestForwardingSwitched(t *testing.T) {
+	dir := t.TempDir()
+	yaml := func(forwarding bool) string {
+		return strings.Replace(routerWith(dir, `{prefix: "2001:db8:1::/64"}`), "    dad:", fmt.Sprintf("    forwarding: %v\n    dad:", forwarding), 1)
+	}
+	n := simnet.New(t, 1)
+	s := n.Segment("lan")
+	d := n.Node("r", yaml(true), modules, map[string]*simnet.Segment{"lan0": s})
+	n.Advance(2 * time.Minute)
+	group := wire.AllRouters.As16()
+	for _, forwarding := range []bool{false, true} {
+		from := len(s.Frames)
+		apply(t, n, d, yaml(forwarding))
+		n.Advance(4 * time.Second)
+		life := 1800 * time.Second
+		if !forwarding {
+			life = 0
+		}
+		ras := advertised(t, s, from, "r")
+		if len(ras) == 0 || ras[0].RouterLifetime != life || len(ras[0].Prefixes) != 1 {
+			t.Errorf("forwarding %v: advertised %+v", forwarding, ras)
+		}
+		told := false
+		for _, f := range s.Frames[from:] {
+			if m, err := ndwire.Parse(f.Data[14:], wire.IPv6HeaderLen, false); err == nil && m.Type == wire.TypeNeighborAdvertisement && m.Dst == wire.AllNodes {
+				told = told || m.Router == forwarding
+			}
+		}
+		if !told || d.Addrs().Member(&group, 1) != forwarding {
+			t.Errorf("forwarding %v: told %v, a router's group member %v", forwarding, told, d.Addrs().Member(&group, 1))
+		}
+	}
+}
+
+// TestChangedConfigurationIsAnnounced: RFC 4861 6.2.4: at once, and what is gone as gone.
+func TestChangedConfigurationIsAnnounced(t *testing.T) {
+	dir := t.TempDir()
+	n := simnet.New(t, 1)
+	s := n.Segment("lan")
+	d := n.Node("r", routerWith(dir, `{prefix: "2001:db8:1::/64"}`), modules, map[string]*simnet.Segment{"lan0": s})
+	n.Advance(2 * time.Minute)
+	from := len(s.Frames)
+	apply(t, n, d, routerWith(dir, `{prefix: "2001:db8:2::/64"}`))
+	n.Advance(4 * time.Second)
+	ras := advertised(t, s, from, "r")
+	if len(ras) == 0 || len(ras[0].Prefixes) != 2 || ras[0].Prefixes[0].Valid == 0 || ras[0].Prefixes[1].Valid != 0 {
+		t.Errorf("advertised %+v", ras)
+	}
+	from = len(s.Frames)
+	apply(t, n, d, routerWith(dir, `{prefix: "2001:db8:2::/64"}`)) // nothing new
+	n.Advance(10 * time.Second)
+	if ras := advertised(t, s, from, "r"); len(ras) != 0 {
+		t.Errorf("nothing has changed, and %d were sent", len(ras))
+	}
+}
+
+// TestSuspendedForAMonth: the clock jumps, as that of a suspended machine: what is due is done once, not once
+// for each time that it would have been.
+func TestSuspendedForAMonth(t *testing.T) {
+	n, d, p := busyLan(t, 4096)
+	s := n.Segments()[0]
+	n.Node("r", routerWith(t.TempDir(), `{prefix: "2001:db8:1::/64"}`), modules, map[string]*simnet.Segment{"lan0": s})
+	meet(n, d, p, 0, 100)
+	n.Advance(time.Minute)
+	n.ForgetFrames()
+	n.Clock.AdvanceTo(n.Clock.Now().Add(30 * 24 * time.Hour)) // without a look at any deadline on the way
+	n.Settle()
+	count := map[uint8]int{}
+	for _, f := range s.Frames {
+		if m, err := ndwire.Parse(f.Data[14:], wire.IPv6HeaderLen, false); err == nil {
+			count[m.Type]++
+		}
+	}
+	if count[wire.TypeRouterAdvertisement] > 1 || count[wire.TypeRouterSolicitation] > 1 || count[wire.TypeNeighborAdvertisement] > 10 || len(s.Frames) > 60 {
+		t.Errorf("%d frames at once: %v", len(s.Frames), count)
+	}
+	v, err := d.Command("GET", "/v1/ra", map[string]string{}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range v.([]ndpapi.RA)[0].Learned.Routers {
+		if x.Addr != netip.MustParseAddr("fe80::1") { // that one has advertised itself since
+			t.Errorf("a router of a month ago is there: %+v", x)
+		}
+	}
+}
