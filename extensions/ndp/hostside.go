@@ -1,12 +1,9 @@
 package ndp
 
 import (
-	"fmt"
 	"net/netip"
-	"path/filepath"
 	"reflect"
 	"slices"
-	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -227,7 +224,7 @@ func (m *Module) autoconfigure(now clock.Instant, l *linkState, es []slaac.Effec
 			continue
 		}
 		switch {
-		case e.Kind == slaac.Add && a == nil:
+		case e.Kind <= slaac.Update && a == nil: // Update: somebody removed it, and it is advertised again
 			m.addAddress(now, &address{
 				addr: e.Addr, prefixLen: 64, link: l.index(), protocol: "kernel_ra", autoconf: true, temporary: e.Temporary,
 				optimistic: l.cfg.dad.Optimistic, valid: e.Valid, preferred: e.Preferred,
@@ -367,43 +364,6 @@ func (m *Module) publishLearned(now clock.Instant) {
 		m.routes = out
 		m.host.PublishRoutes(out)
 	}
-	m.writeResolvers()
-}
-
-// resolvFile is where the learned resolvers are told to others, in run_dir, in the words of resolv.conf(5).
-const resolvFile = "resolv.conf"
-
-// writeResolvers keeps the file of learned resolvers (RFC 8106 6).
-func (m *Module) writeResolvers() {
-	var b strings.Builder
-	var domains []string
-	for _, i := range m.linkOrder() {
-		l := m.links[i]
-		if l.host == nil {
-			continue
-		}
-		for _, s := range l.host.routers.Servers() {
-			zone := ""
-			if s.Value.IsLinkLocalUnicast() {
-				zone = "%" + l.cfg.name
-			}
-			fmt.Fprintf(&b, "nameserver %s%s\n", s.Value, zone)
-		}
-		for _, d := range l.host.routers.Domains() {
-			if !slices.Contains(domains, d.Value) {
-				domains = append(domains, d.Value)
-			}
-		}
-	}
-	if len(domains) > 0 {
-		fmt.Fprintf(&b, "search %s\n", strings.Join(domains, " "))
-	}
-	text := b.String()
-	if text == m.resolvers || m.runDir == "" {
-		return
-	}
-	m.resolvers = text
-	if err := writeWhole(filepath.Join(m.runDir, resolvFile), []byte("# learned from Router Advertisements\n"+text)); err != nil {
-		m.host.Log().Warn("the learned resolvers cannot be written", zap.Error(err))
-	}
+	m.resolvers.stale = true
+	m.writeResolvers(now)
 }

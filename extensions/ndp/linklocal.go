@@ -113,11 +113,14 @@ func (m *Module) syncAddresses(now clock.Instant, l *linkState) {
 	fixed, hasFixed := l.cfg.fixedLinkLocal()
 	haveLinkLocal := false
 	for _, a := range slices.Clone(m.addrs) {
-		if a.link != l.index() || a.subnetRouter || a.autoconf {
+		if a.link != l.index() || a.subnetRouter {
 			continue
 		}
 		c, listed := want[a.addr]
 		switch {
+		case a.autoconf && !listed: // it belongs to the prefix
+		case a.autoconf:
+			m.removeAddress(now, a)
 		case listed && a.prefixLen == c.Prefix.Bits() && a.anycast == c.Anycast && a.noDAD == !c.DAD:
 			a.fromConfig = true
 			delete(want, a.addr)

@@ -37,7 +37,7 @@ func (m *Module) Prepare(next *module.Config) (func(clock.Instant), error) {
 			m.secret = m.loadSecret(next)
 		}
 		m.cfg = cfg
-		m.runDir = next.RunDir
+		m.resolvers.dir = next.RunDir
 		if m.records == nil {
 			m.loadRecords(next.StateDir)
 		}
@@ -157,6 +157,7 @@ func (m *Module) linkGone(now clock.Instant, l *linkState) {
 			m.removeAddress(now, a)
 		}
 	}
+	m.host.SetLinkParams(l.index(), module.LinkParams{}) // another link may get the index
 	m.changed, m.learned = true, true
 }
 

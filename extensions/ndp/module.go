@@ -2,8 +2,6 @@ package ndp
 
 import (
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
 	"sync/atomic"
 
@@ -47,8 +45,7 @@ type Module struct {
 
 	routes    []module.LearnedRoute // as published
 	choice    []routers.Candidate   // what they were chosen from
-	resolvers string                // as written
-	runDir    string
+	resolvers resolvers
 	stateDir  string
 	records   map[string][]recorded // advertised prefixes, by link
 	effects   []nud.Effect
@@ -151,7 +148,9 @@ func (m *Module) resolve(p *packet.Packet) packet.Verdict {
 	}
 	t := tables[p.Out]
 	if p.In == p.Out && t.redirects.Load() && t.redirects.CompareAndSwap(true, false) { // never one of our own: In is 0
-		m.host.Mail(module.Event{Kind: evRedirect, Link: p.In, Pkt: p.Clone()})
+		if !m.host.Mail(module.Event{Kind: evRedirect, Link: p.In, Pkt: p.Clone()}) {
+			t.redirects.Store(true) // the next packet tells
+		}
 	}
 	n := t.lookup(&p.NextHop)
 	switch {
@@ -215,9 +214,7 @@ func (m *Module) Stop(now clock.Instant) {
 			m.remember(now, l)
 		}
 	}
-	if m.resolvers != "" {
-		_ = os.Remove(filepath.Join(m.runDir, resolvFile)) // whoever reads it would believe it
-	}
+	m.resolvers.remove()
 }
 
 // Receive implements [module.Module].
@@ -252,10 +249,10 @@ func (m *Module) Receive(now clock.Instant, ev module.Event) {
 
 // Deadline implements [module.Module].
 func (m *Module) Deadline() clock.Instant {
-	d := clock.Never
 	if !m.started {
-		return d
+		return clock.Never
 	}
+	d := m.resolvers.deadline()
 	for _, l := range m.links {
 		d = clock.Earliest(d, clock.Earliest(l.cache.Deadline(), l.mld.Deadline()))
 		d = clock.Earliest(d, clock.Earliest(l.hostDeadline(), l.delayed.deadline()))
@@ -291,6 +288,7 @@ func (m *Module) Tick(now clock.Instant) {
 	for _, a := range slices.Clone(m.addrs) {
 		m.tickAddress(now, a)
 	}
+	m.writeResolvers(now)
 	m.publish(now)
 }
 

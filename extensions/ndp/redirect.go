@@ -44,7 +44,7 @@ func (m *Module) redirect(now clock.Instant, l *linkState, p *packet.Packet) {
 	switch {
 	case !from.IsValid() || !l.link.Forwarding || dst.IsMulticast():
 		return
-	case !m.onLink(l, src): // not a neighbor
+	case !m.onLink(l, src), src == target: // not a neighbor; the next hop itself
 		return
 	case target != dst && !target.IsLinkLocalUnicast(): // a router is known by its link-local address (8.1)
 		return

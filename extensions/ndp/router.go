@@ -14,7 +14,6 @@ import (
 	"go.uber.org/zap"
 
 	"leveret/appliance/clock"
-	"leveret/appliance/module"
 	"leveret/appliance/packet"
 	"leveret/appliance/wire"
 	"leveret/extensions/ndp/ndwire"
@@ -24,12 +23,21 @@ import (
 // maxContradictions bounds the routers of a link whose contradictions are remembered.
 const maxContradictions = 16
 
+// contradictionPause is the least time between two lines of the log about one router.
+const contradictionPause = time.Minute
+
 // advertiser is the router side of one link.
 type advertiser struct {
 	*radv.Advertiser
 	src netip.Addr // what it advertises from: another link-local address is another router
 	// said remembers how other routers contradict us, so that each thing is told once.
-	said map[netip.Addr]string
+	said map[netip.Addr]contradiction
+}
+
+// contradiction is what one router advertises otherwise, and when that was logged last.
+type contradiction struct {
+	text string
+	told clock.Instant
 }
 
 // linkLocal returns the link-local address that messages of routers and hosts come from; the zero Addr
@@ -72,7 +80,7 @@ func (m *Module) syncRouter(now clock.Instant, l *linkState) {
 	case l.adv != nil:
 		l.adv.SetConfig(now, cfg)
 	case src.IsValid() && cfg.AdvSendAdvertisements:
-		l.adv = &advertiser{radv.New(now, cfg, m.host.Rand().Float64, m.recall(now, l)), src, map[netip.Addr]string{}}
+		l.adv = &advertiser{radv.New(now, cfg, m.host.Rand().Float64, m.recall(l)), src, map[netip.Addr]contradiction{}}
 	}
 }
 
@@ -144,12 +152,21 @@ func (m *Module) contradicts(now clock.Instant, l *linkState, ra *ndwire.RA) []s
 	}
 	notes := radv.Compare(own, *ra)
 	text := strings.Join(notes, "; ")
-	if old, known := l.adv.said[ra.Src]; old == text && (known || text == "") || !known && len(l.adv.said) >= maxContradictions {
+	old, known := l.adv.said[ra.Src]
+	switch {
+	case old.text == text, !known && len(l.adv.said) >= maxContradictions:
 		return notes
-	}
-	l.adv.said[ra.Src] = text
-	if text != "" {
+	case text == "":
+		old.text = "" // it agrees now
+	default:
 		m.count.contradictions.Inc()
+		if known && now < old.told.Add(contradictionPause) {
+			return notes // it is told when it still says so then
+		}
+		old = contradiction{text, now}
+	}
+	l.adv.said[ra.Src] = old
+	if text != "" {
 		m.host.Log().Warn("another router advertises something else", zap.String("link", l.cfg.name), zap.Stringer("router", ra.Src), zap.String("differs", text))
 	}
 	return notes
@@ -188,7 +205,7 @@ func (m *Module) loadRecords(dir string) {
 }
 
 // recall returns what hosts on a link may still hold.
-func (m *Module) recall(_ clock.Instant, l *linkState) (out []radv.StalePrefix) {
+func (m *Module) recall(l *linkState) (out []radv.StalePrefix) {
 	wall := m.host.Clock().Wall()
 	for _, r := range m.records[l.cfg.name] {
 		var left radv.Lifetime
@@ -256,5 +273,3 @@ func (m *Module) told(l *linkState, b []byte) {
 func (m *Module) watched(b []byte) (off int, ok bool) {
 	return wire.IPv6HeaderLen, b[wire.NextHeaderOffset] == wire.ICMPv6 && m.host.Watched("ndp")
 }
-
-var _ module.Module = (*Module)(nil)

@@ -13,6 +13,9 @@ import (
 // protoRA is the protocol of routes from Router Advertisements; of those alone several share.
 const protoRA = "ra"
 
+// protoKernel is that of the routes that follow from addresses and links.
+const protoKernel = "kernel"
+
 // learnedKey names a learned route.
 type learnedKey struct {
 	prefix netip.Prefix
@@ -29,10 +32,12 @@ func keyOf(r *fib.Route) learnedKey {
 // RoutesLearned implements [module.RouteObserver]: what is no longer learned goes, what is new comes,
 // what changed is put in the place of what it was.
 func (m *Module) RoutesLearned(_ clock.Instant, routes []module.LearnedRoute) {
-	m.together(func() { m.followLearned(routes) })
+	m.lastLearned = routes
+	m.together(m.followLearned)
 }
 
-func (m *Module) followLearned(routes []module.LearnedRoute) {
+func (m *Module) followLearned() {
+	routes := m.lastLearned
 	want := make(map[learnedKey]fib.Route, len(routes))
 	was := m.learned
 	m.learned = make(map[learnedKey]module.LearnedRoute, len(routes))
@@ -41,6 +46,9 @@ func (m *Module) followLearned(routes []module.LearnedRoute) {
 		r := fib.Route{
 			Prefix: l.Prefix.Masked(), Link: l.Link, Via: l.Via, Metric: l.Metric, Protocol: l.Protocol, Pref: l.Pref,
 			Expires: l.Expires, Standby: l.Standby,
+		}
+		if _, own := m.kernel[kernelKey{tableMain, r.Prefix, r.Link, r.Type}]; own && r.Protocol == protoKernel {
+			continue // that the prefix is on the link follows from an address already
 		}
 		k := keyOf(&r)
 		if _, twice := want[k]; !twice {

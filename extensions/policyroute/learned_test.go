@@ -168,3 +168,34 @@ func TestSharedLookupDoesNotAllocate(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// TestLearnedPrefixThatIsConnected: an on-link prefix of a router and that of an address are one route,
+// which stays as long as one of them does.
+func TestLearnedPrefixThatIsConnected(t *testing.T) {
+	b := newBench(t)
+	now := b.Manual.Now()
+	p := netip.MustParsePrefix("2001:db8:1::/64")
+	learned := []module.LearnedRoute{{Prefix: p, Link: 1, Metric: 256, Pref: "medium", Protocol: "kernel", Expires: now.Add(time.Hour)}}
+	with, without := b.AddrSnap, module.NewAddrs(nil, nil)
+	for i, c := range []struct {
+		addrs   *module.Addrs
+		learned []module.LearnedRoute
+		want    int
+		expires clock.Instant
+	}{
+		{with, learned, 1, clock.Never}, {with, nil, 1, clock.Never},
+		{with, learned, 1, clock.Never}, {without, learned, 1, learned[0].Expires},
+		{with, learned, 1, clock.Never}, {with, nil, 1, clock.Never}, {without, nil, 0, 0},
+		{without, learned, 1, learned[0].Expires}, {without, nil, 0, 0},
+	} {
+		b.m.RoutesLearned(now, c.learned)
+		b.m.AddrsChanged(now, c.addrs)
+		rs := b.m.tables[tableMain].Routes(p)
+		if len(rs) != c.want || c.want > 0 && rs[0].Expires != c.expires {
+			t.Fatalf("step %d: %+v", i, rs)
+		}
+		if got := b.sent("2001:db8:2::1", "2001:db8:1::77") != "none"; got != (c.want > 0) {
+			t.Errorf("step %d: routed %v", i, got)
+		}
+	}
+}

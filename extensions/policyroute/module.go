@@ -53,15 +53,17 @@ type Module struct {
 	shareKey uint64 // keeps others from knowing which destinations share a router
 
 	// Loop only.
-	tables    map[uint32]*fib.Table
-	kernel    map[kernelKey]fib.Route // connected and local routes, by what makes them
-	learned   map[learnedKey]module.LearnedRoute
-	links     *module.Links
-	addrs     *module.Addrs
-	expiring  map[routeKey]clock.Instant
-	compiling bool
-	since     []netip.Prefix // changed since the compilation that runs
-	compiled  atomic.Pointer[compilation]
+	tables  map[uint32]*fib.Table
+	kernel  map[kernelKey]fib.Route // connected and local routes, by what makes them
+	learned map[learnedKey]module.LearnedRoute
+	// lastLearned is all that was learned; learned leaves out what is connected anyway.
+	lastLearned []module.LearnedRoute
+	links       *module.Links
+	addrs       *module.Addrs
+	expiring    map[routeKey]clock.Instant
+	compiling   bool
+	since       []netip.Prefix // changed since the compilation that runs
+	compiled    atomic.Pointer[compilation]
 	// generation counts the snapshots built from nothing; a compilation of an older one is dropped.
 	generation int
 	batch      *[]netip.Prefix // prefixes changed since the batch began; nil outside of one

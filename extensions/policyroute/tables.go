@@ -240,9 +240,12 @@ func (m *Module) followLinks(links *module.Links) {
 // the metrics and the words Linux gives them.
 func (m *Module) followKernel() {
 	want := map[kernelKey]fib.Route{}
+	var order []kernelKey
 	add := func(table uint32, p netip.Prefix, link int, typ fib.Type, metric uint32) {
-		want[kernelKey{table, p, link, typ}] = fib.Route{
-			Prefix: p, Link: link, Type: typ, Metric: metric, Protocol: "kernel", Pref: "medium", Expires: clock.Never,
+		k := kernelKey{table, p, link, typ}
+		order = append(order, k)
+		want[k] = fib.Route{
+			Prefix: p, Link: link, Type: typ, Metric: metric, Protocol: protoKernel, Pref: "medium", Expires: clock.Never,
 		}
 	}
 	for _, a := range m.addrs.All() {
@@ -261,20 +264,27 @@ func (m *Module) followKernel() {
 	for _, l := range m.links.All() {
 		add(tableLocal, netip.MustParsePrefix("ff00::/8"), l.Index, fib.Multicast, fib.MetricConnected)
 	}
-	for k := range m.kernel {
-		if _, ok := want[k]; !ok {
-			delete(m.kernel, k)
-			m.remove(k.table, k.prefix, func(r *fib.Route) bool { //nolint:errcheck // an operator may have deleted it
-				return r.Protocol == "kernel" && r.Link == k.link && r.Type == k.typ
-			})
-		}
-	}
-	for k, r := range want {
-		if _, ok := m.kernel[k]; !ok {
-			m.kernel[k] = r
-			if m.tables[k.table].Append(r) == nil { // an operator may have added it by hand
-				m.came(k.table, r)
+	m.together(func() {
+		for k := range m.kernel {
+			if _, ok := want[k]; !ok {
+				delete(m.kernel, k)
+				m.remove(k.table, k.prefix, func(r *fib.Route) bool { //nolint:errcheck // an operator may have deleted it
+					return r.Protocol == protoKernel && r.Link == k.link && r.Type == k.typ
+				})
 			}
 		}
-	}
+		var fresh []kernelKey
+		for _, k := range order {
+			if _, ok := m.kernel[k]; !ok {
+				m.kernel[k] = want[k]
+				fresh = append(fresh, k)
+			}
+		}
+		m.followLearned() // a prefix that was connected may be learned, or the other way round
+		for _, k := range fresh {
+			if m.tables[k.table].Append(want[k]) == nil { // an operator may have added it by hand
+				m.came(k.table, want[k])
+			}
+		}
+	})
 }

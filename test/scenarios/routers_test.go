@@ -113,6 +113,12 @@ links: [{name: lan0, kind: pipe, link_local: "fe80::3", dad: {transmits: 0}}]
 	if got, want := read(), "# learned from Router Advertisements\nnameserver 2001:db8::53\nnameserver fe80::53%lan0\nsearch a.example b.example\n"; got != want {
 		t.Errorf("got\n%s", got)
 	}
+	send(2 * time.Hour)
+	send(0)
+	if got := read(); !strings.Contains(got, "2001:db8::53") {
+		t.Errorf("written again within a second:\n%s", got)
+	}
+	send(time.Hour)
 	n.Advance(time.Hour + time.Second)
 	if got := read(); strings.Contains(got, "nameserver") || strings.Contains(got, "search") {
 		t.Errorf("after the lifetime:\n%s", got)
