@@ -3,7 +3,8 @@
 set -eu
 declare -A package=(
   [ip]=iproute2 [ping]=iputils-ping [traceroute]=traceroute [iperf3]=iperf3 [ethtool]=ethtool
-  [radvd]=radvd [radvdump]=radvdump [rdisc6]=ndisc6 [tcpdump]=tcpdump [tshark]=tshark [frag6]=ipv6toolkit [atk6-alive6]=thc-ipv6 [jq]=jq [gcc]=gcc
+  [radvd]=radvd [radvdump]=radvdump [rdisc6]=ndisc6 [tcpdump]=tcpdump [tshark]=tshark [frag6]=ipv6toolkit [atk6-alive6]=thc-ipv6
+  [jq]=jq [gcc]=gcc [nc]=netcat-openbsd [sysctl]=procps
 )
 want=()
 for program in "${!package[@]}"; do
