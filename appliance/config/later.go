@@ -8,8 +8,8 @@ import (
 // later lists the keys of the schema that no part of the program has yet. They are refused, so
 // that nobody believes in a setting that does nothing. Building a feature deletes its line.
 var later = []string{
-	"links[].addresses[].home", "routing.tables",
-	"routing.destination_cache", "routing.multipath", "routing.rules", "routing.source_selection",
+	"links[].addresses[].home",
+	"routing.destination_cache", "routing.multipath", "routing.source_selection",
 	"ipsec", "mobility", "tunnels", "system.metrics",
 }
 

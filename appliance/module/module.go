@@ -119,6 +119,7 @@ type RouteQuery struct {
 	Dst, Src netip.Addr // Src may be the zero Addr: chosen inside the lookup
 	In, Out  int        // links; 0 = none (In: locally originated)
 	Mark     uint32
+	DSField  uint8 // the octet; the ECN bits do not matter
 	Proto    uint8
 	SPort    uint16
 	DPort    uint16

@@ -17,6 +17,7 @@ const (
 	HopByHop  = 0
 	TCP       = 6
 	UDP       = 17
+	DCCP      = 33
 	IPv6Encap = 41
 	Routing   = 43
 	Fragment  = 44
@@ -25,7 +26,9 @@ const (
 	ICMPv6    = 58
 	NoNext    = 59
 	DestOpts  = 60
+	SCTP      = 132
 	MH        = 135
+	UDPLite   = 136
 	HIP       = 139
 	Shim6     = 140
 )

@@ -35,7 +35,7 @@ func TestSameAsIproute2(t *testing.T) {
 	}
 	answers := map[string][]byte{
 		"/v1/addr": read("addr.json"), "/v1/link": read("link.json"), "/v1/maddr": read("maddr.json"), "/v1/neigh": read("neigh.stats.json"),
-		"/v1/route": read("route.details.json"), "/v1/route/get": get[0],
+		"/v1/route": read("route.details.json"), "/v1/route/get": get[0], "/v1/rule": read("rule.details.json"),
 	}
 	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write(answers[r.URL.Path]) })}
 	go func() { _ = srv.Serve(l) }()
@@ -56,6 +56,8 @@ func TestSameAsIproute2(t *testing.T) {
 		{"-d route show table all", "route.details.txt"},
 		{"-d -j route show table all", "route.details.json"},
 		{"-o route show table all", "route.oneline.txt"},
+		{"rule", "rule.txt"},
+		{"-j rule", "rule.json"},
 		{"route get 2001:db8:10::1 from 2001:db8:5::1 iif wan0", "get.txt"},
 		{"-j route get 2001:db8:10::1 from 2001:db8:5::1 iif wan0", "get.json"},
 	} {

@@ -7,6 +7,7 @@ import (
 	"math"
 	"net/netip"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -56,7 +57,7 @@ func (r *routeChange) words() words {
 		values: map[string]func(string) error{
 			"via": addr(&r.Via), "dev": text(&r.Dev), "oif": text(&r.Dev), "metric": number(&r.Metric, "metric", 0, math.MaxUint32),
 			"table": text(&r.Table), "proto": text(&r.Proto), "protocol": text(&r.Proto), "mtu": number(&r.MTU, "mtu", 1280, math.MaxInt32),
-			"src": addr(&r.Src), "pref": oneOf(&r.Pref, `"pref" value`, routePrefs...), "expires": optional(&r.Expires, "expires", 0, math.MaxInt32),
+			"src": addr(&r.Src), "from": rulePrefix(&r.From), "pref": oneOf(&r.Pref, `"pref" value`, routePrefs...), "expires": optional(&r.Expires, "expires", 0, math.MaxInt32),
 			"to": r.dst,
 		},
 		bare: r.dst,
@@ -100,7 +101,7 @@ func (q *routeQuery) words() words {
 	return words{
 		values: map[string]func(string) error{
 			"to": addrText(&q.Dst), "from": addrText(&q.From), "iif": text(&q.IIF), "oif": text(&q.OIF), "dev": text(&q.OIF),
-			"mark": numberText(&q.Mark, "mark", math.MaxUint32), "ipproto": ipProto(&q.IPProto),
+			"mark": numberText(&q.Mark, "mark", math.MaxUint32), "dsfield": numberText(&q.DSField, "dsfield", 255), "tos": numberText(&q.DSField, "dsfield", 255), "ipproto": ipProto(&q.IPProto),
 			"sport": numberText(&q.SPort, "sport", 65535), "dport": numberText(&q.DPort, "dport", 65535),
 		},
 		bare: addrText(&q.Dst),
@@ -123,7 +124,7 @@ func (c *cli) routeCommand() *cobra.Command {
 	edit := func(op string) verbFunc {
 		return func(ctx context.Context, args []string) error { return c.routeEdit(ctx, op, args) }
 	}
-	const spec = " [TYPE] PREFIX [via ADDR] [dev LINK] [metric N] [table T] [proto P] [src ADDR] [mtu N] [pref low|medium|high] [expires SECONDS]"
+	const spec = " [TYPE] PREFIX [from PREFIX] [via ADDR] [dev LINK] [metric N] [table T] [proto P] [src ADDR] [mtu N] [pref low|medium|high] [expires SECONDS]"
 	return c.object(&cobra.Command{
 		Use:   "route",
 		Short: "Routes and what becomes of a packet",
@@ -136,9 +137,10 @@ func (c *cli) routeCommand() *cobra.Command {
   leveret route show match 2001:db8::1
   leveret route show cache
   leveret -j route | jq -r '.[] | select(.dst=="default") | .gateway'`, show, c.routeShow, "list", "lst"),
-		c.verb("get ADDR [from ADDR] [iif LINK] [oif LINK] [mark N] [ipproto P] [sport N] [dport N]", "Show the route one packet would take",
+		c.verb("get ADDR [from ADDR] [iif LINK] [oif LINK] [mark N] [dsfield N] [ipproto P] [sport N] [dport N]", "Show the route one packet would take",
 			`  leveret route get 2001:db8::1
   leveret route get 2001:db8::1 from 2001:db8:1::2 iif lan0 mark 1
+  leveret -d route get 2001:db8::1
   leveret route get 2001:db8::1 ipproto tcp dport 443`, get, c.routeGet),
 		c.verb("add"+spec, "Add a route",
 			`  leveret route add 2001:db8:2::/48 via fe80::1 dev wan0
@@ -230,11 +232,38 @@ func (c *cli) routeGet(ctx context.Context, args []string) error {
 	if q.Dst == "" {
 		return usagef("need at least a destination address")
 	}
+	if c.details {
+		q.Explain = "true"
+	}
 	var r routeapi.Route
 	if err := c.client().Get(ctx, "/v1/route/get", q.Get, &r); err != nil {
 		return err
 	}
-	return each(c, []shownRoute{c.stripRoute(r, routeapi.Filter{})}, c.printRoute)
+	return each(c, []shownRoute{c.stripRoute(r, routeapi.Filter{})}, func(r shownRoute) error {
+		return c.printRecord(append(routeText(r), explainText(r.Explain)...)...)
+	})
+}
+
+// explainText writes how an answer came about: one line for each rule that was asked.
+func explainText(x *routeapi.Explain) (lines []string) {
+	if x == nil {
+		return nil
+	}
+	for _, s := range x.Rules {
+		what := "used: " + s.Route
+		switch {
+		case !s.Conforms:
+			what = "does not conform: " + s.Why
+		case s.Route == "" && s.Used:
+			what = "used"
+		case s.Refused != "":
+			what = line(s.Route, "not used:", s.Refused)
+		case !s.Used:
+			what = "goes on"
+		}
+		lines = append(lines, "\trule "+strings.ReplaceAll(ruleText(s.Rule), "\t", " ")+" -> "+what)
+	}
+	return lines
 }
 
 // shownRoute is a route without what iproute2 leaves out.

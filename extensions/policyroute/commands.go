@@ -2,7 +2,9 @@ package policyroute
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 
@@ -25,23 +27,21 @@ type filter struct {
 
 func noDevice(name string) error { return module.Refuse("Cannot find device \"" + name + "\"") }
 
-// tableID reads a table's name or number; the zero value is main.
-func tableID(s string) (uint32, error) {
-	switch s {
-	case "", "main", "254":
-		return tableMain, nil
-	case "local", "255":
-		return tableLocal, nil
+// tableID reads a table's name or number; no text is main.
+func (m *Module) tableID(s string) (uint32, error) {
+	id, ok := m.names.id(s)
+	if !ok {
+		return 0, module.Refuse("argument \"" + s + "\" is wrong: table id value is invalid")
 	}
-	return 0, module.Refuse("table " + s + ": tables other than main and local are not built yet")
+	return id, nil
 }
 
 func (m *Module) parseFilter(f routeapi.Filter) (filter, error) {
 	out := filter{proto: f.Proto, typ: f.Type}
 	if f.Table == "all" {
-		out.tables = []uint32{tableMain, tableLocal}
+		out.tables = slices.Sorted(maps.Keys(m.tables))
 	} else {
-		id, err := tableID(f.Table)
+		id, err := m.tableID(f.Table)
 		if err != nil {
 			return out, err
 		}
@@ -106,11 +106,11 @@ func (f *filter) takes(r *fib.Route) bool {
 // render writes a route in iproute2's keys.
 func (m *Module) render(now clock.Instant, table uint32, r *fib.Route) routeapi.Route {
 	out := routeapi.Route{
-		Type: r.Type.String(), Dst: dstText(r.Prefix), Gateway: r.Via, Table: "main", Protocol: r.Protocol, Scope: "global",
+		Type: r.Type.String(), Dst: dstText(r.Prefix), Gateway: r.Via, Table: m.names.name(table), Protocol: r.Protocol, Scope: "global",
 		PrefSrc: r.PrefSrc, Metric: r.Metric, Flags: []string{}, Pref: r.Pref,
 	}
-	if table == tableLocal {
-		out.Table = "local"
+	if r.From.IsValid() {
+		out.From = dstText(r.From)
 	}
 	if l := m.links.Index(r.Link); l != nil && r.Type.HasDevice() {
 		out.Dev = l.Name
@@ -160,7 +160,11 @@ func (m *Module) show(now clock.Instant, req module.Request) (any, error) {
 	}
 	out := []routeapi.Route{}
 	for _, id := range f.tables {
-		for _, r := range m.tables[id].All() {
+		t := m.tables[id]
+		if t == nil { // none yet: it is there from its first use on
+			continue
+		}
+		for _, r := range t.All() {
 			if f.takes(&r) {
 				out = append(out, m.render(now, id, &r))
 			}
@@ -181,9 +185,8 @@ func (m *Module) flush(_ clock.Instant, req module.Request) (any, error) {
 	n := 0
 	m.together(func() {
 		for _, id := range f.tables {
-			for _, r := range m.tables[id].DeleteFunc(f.takes) {
-				m.gone(id, r)
-				n++
+			if m.tables[id] != nil {
+				n += m.removeAll(id, f.takes)
 			}
 		}
 	})
@@ -196,7 +199,7 @@ func (m *Module) change(now clock.Instant, req module.Request) (any, error) {
 	if err := req.Decode(&b); err != nil {
 		return nil, err
 	}
-	table, err := tableID(b.Table)
+	table, err := m.tableID(b.Table)
 	if err != nil {
 		return nil, err
 	}
@@ -219,9 +222,17 @@ func (m *Module) change(now clock.Instant, req module.Request) (any, error) {
 			return nil, module.Refuse("unknown route type \"" + b.Type + "\"")
 		}
 	}
+	if b.From != "" {
+		if r.From, ok = parseFrom(b.From); !ok {
+			return nil, module.Refuse("inet6 prefix is expected rather than \"" + b.From + "\".")
+		}
+	}
 	if b.Op == "del" {
+		if m.tables[table] == nil {
+			return nil, refuse(fib.ErrNotFound)
+		}
 		err := m.remove(table, p, func(x *fib.Route) bool {
-			return (r.Link == 0 || x.Link == r.Link) && (!r.Via.IsValid() || x.Via == r.Via) && (r.Metric == 0 || x.Metric == r.Metric) &&
+			return x.From == r.From && (r.Link == 0 || x.Link == r.Link) && (!r.Via.IsValid() || x.Via == r.Via) && (r.Metric == 0 || x.Metric == r.Metric) &&
 				(r.Protocol == "" || x.Protocol == r.Protocol) && (b.Type == "" || x.Type == r.Type)
 		})
 		return struct{}{}, refuse(err)
@@ -229,17 +240,20 @@ func (m *Module) change(now clock.Instant, req module.Request) (any, error) {
 	if err := m.complete(now, &r, b.Expires); err != nil {
 		return nil, err
 	}
+	if table == tableLocal && r.Type.HasDevice() {
+		return nil, module.Refuse("Invalid argument: table local follows the addresses")
+	}
 	switch b.Op {
 	case "add":
-		if err := m.tables[table].Add(r); err != nil {
+		if err := m.table(table).Add(r); err != nil {
 			return nil, refuse(err)
 		}
 	case "append":
-		if err := m.tables[table].Append(r); err != nil {
+		if err := m.table(table).Append(r); err != nil {
 			return nil, refuse(err)
 		}
 	case "replace":
-		if old, ok := m.tables[table].Replace(r); ok {
+		if old, ok := m.table(table).Replace(r); ok {
 			m.gone(table, old)
 		}
 	default:
@@ -292,8 +306,8 @@ func (m *Module) complete(now clock.Instant, r *fib.Route, expires *int64) error
 		return module.Refuse("Error: Gateway's device is unknown: a link-local gateway needs dev.")
 	case r.Link == 0:
 		via := r.Via.As16()
-		e, ok := m.main.Load().Lookup(&via)
-		if !ok || e.best.Dev == 0 || !e.best.OnLink {
+		e, ok := m.view.Load().tables[slotMain].Lookup(&via)
+		if !ok || e.best == nil || e.best.Dev == 0 || !e.best.OnLink {
 			return module.Refuse("No route to host")
 		}
 		r.Link = e.best.Dev
@@ -320,7 +334,7 @@ func number[T uint8 | uint16 | uint32](req module.Request, key string, bits int)
 
 // get answers `route get` as the packet path would.
 func (m *Module) get(_ clock.Instant, req module.Request) (any, error) {
-	err := req.Selectors("dst", "from", "iif", "oif", "mark", "ipproto", "sport", "dport")
+	err := req.Selectors("dst", "from", "iif", "oif", "mark", "dsfield", "ipproto", "sport", "dport", "explain")
 	if err != nil {
 		return nil, err
 	}
@@ -350,6 +364,9 @@ func (m *Module) get(_ clock.Instant, req module.Request) (any, error) {
 	if q.Mark, err = number[uint32](req, "mark", 32); err != nil {
 		return nil, err
 	}
+	if q.DSField, err = number[uint8](req, "dsfield", 8); err != nil {
+		return nil, err
+	}
 	if q.Proto, err = number[uint8](req, "ipproto", 8); err != nil {
 		return nil, err
 	}
@@ -359,7 +376,11 @@ func (m *Module) get(_ clock.Instant, req module.Request) (any, error) {
 	if q.DPort, err = number[uint16](req, "dport", 16); err != nil {
 		return nil, err
 	}
-	res := m.Route(q)
+	var tr *trace
+	if req.Query["explain"] == "true" {
+		tr = &trace{}
+	}
+	res, byRule := m.answer(q, tr)
 	if res.Route == nil {
 		return nil, module.Refuse("Network is unreachable")
 	}
@@ -375,15 +396,15 @@ func (m *Module) get(_ clock.Instant, req module.Request) (any, error) {
 		return nil, module.Refuse("Network is unreachable")
 	}
 	out := routeapi.Route{
-		Type: r.Type.String(), Dst: q.Dst.String(), From: "::", Table: "main", Protocol: "kernel", Metric: r.Metric, Flags: []string{}, Pref: "medium",
+		Type: r.Type.String(), Dst: q.Dst.String(), From: "::", Table: m.names.name(r.Table), Protocol: "kernel", Metric: r.Metric, Flags: []string{}, Pref: "medium",
 	}
-	if q.Src.IsValid() {
+	switch {
+	case q.Src.IsValid():
 		out.From = q.Src.String()
-	} else {
+	case byRule:
+		out.From = res.Src.String()
+	case q.In == 0:
 		out.PrefSrc = res.Src
-	}
-	if r.Table == tableLocal {
-		out.Table = "local"
 	}
 	if l := m.links.Index(res.Out); l != nil {
 		out.Dev = l.Name
@@ -398,6 +419,9 @@ func (m *Module) get(_ clock.Instant, req module.Request) (any, error) {
 	}
 	if !r.OnLink {
 		out.Gateway = res.NextHop
+	}
+	if tr != nil {
+		out.Explain = &routeapi.Explain{Rules: m.renderTrace(tr)}
 	}
 	if r.MTU != 0 {
 		out.Metrics = []routeapi.Metrics{{MTU: r.MTU}}

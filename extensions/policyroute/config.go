@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"leveret/appliance/clock"
 	"leveret/appliance/module"
@@ -21,34 +22,139 @@ type RouteConfig struct {
 	MTU    int        `mapstructure:"mtu"`
 	Src    netip.Addr `mapstructure:"src"`
 	Pref   string     `mapstructure:"pref"`
+	From   string     `mapstructure:"from"` // for packets of these sources only
+
+	NextHops []NextHopConfig `mapstructure:"nexthops"`
 }
 
-// Prepare implements [module.Module].
+// maxWeight is the most that a next hop can weigh against the others, as in the kernel.
+const maxWeight = 256
+
+// NextHopConfig is one of several next hops of a route.
+type NextHopConfig struct {
+	Via    netip.Addr `mapstructure:"via"`
+	Dev    string     `mapstructure:"dev"`
+	Weight int        `mapstructure:"weight"`
+}
+
+// TableConfig is one item of routing.tables.
+type TableConfig struct {
+	ID   uint32 `mapstructure:"id"`
+	Name string `mapstructure:"name"`
+}
+
+// placed is a route and its table.
+type placed struct {
+	table uint32
+	route fib.Route
+}
+
+// Prepare implements [module.Module]: tables, then the rules and routes that name them.
 func (m *Module) Prepare(next *module.Config) (func(clock.Instant), error) {
-	s := next.Sections["routing.routes"]
-	var list []RouteConfig
+	names, err := prepareTables(next.Sections["routing.tables"])
+	routes, err2 := prepareRoutes(next, names)
+	rules, err3 := prepareRules(next, names)
+	return func(clock.Instant) {
+		m.together(func() { // for packets it is one change
+			m.names = names
+			m.commitRoutes(routes)
+			m.commitRules(rules)
+		})
+	}, errors.Join(err, err2, err3)
+}
+
+// items decodes the items of a section that is a list; none if it is not there.
+func items[T any](s module.Section) (list []T, err error) {
 	if s != nil && s.Present() {
-		if err := s.Decode(&list); err != nil {
-			return nil, err
+		err = s.Decode(&list)
+	}
+	return list, err
+}
+
+func prepareTables(s module.Section) (tableNames, error) {
+	names := defaultNames()
+	list, err := items[TableConfig](s)
+	errs := []error{err}
+	for i, tc := range list {
+		at := fmt.Sprintf("[%d]", i)
+		if key, msg := names.add(tc); msg != "" {
+			errs = append(errs, s.Fault(at+"."+key, msg, ""))
 		}
 	}
-	var errs []error
-	want := map[routeKey]fib.Route{}
+	return names, errors.Join(errs...)
+}
+
+func prepareRoutes(next *module.Config, names tableNames) ([]placed, error) {
+	s := next.Sections["routing.routes"]
+	list, err := items[RouteConfig](s)
+	errs := []error{err}
+	type id struct {
+		table        uint32
+		prefix, from netip.Prefix
+		metric       uint32
+	}
+	seen := map[id]bool{}
+	var want []placed
 	for i, rc := range list {
-		r, key, msg := rc.route(next)
+		rs, key, msg := rc.routes(next)
 		at := fmt.Sprintf("[%d]", i)
-		if msg == "" {
-			if k := (routeKey{tableMain, r.Prefix, r.Metric}); want[k] != (fib.Route{}) {
-				msg, key = fmt.Sprintf("%s with metric %d is a route above", r.Prefix, r.Metric), "to"
-			} else {
-				want[k] = r
-			}
+		table, ok := names.id(rc.Table)
+		k := id{table, rs[0].Prefix, rs[0].From, rs[0].Metric}
+		switch {
+		case msg != "":
+		case !ok:
+			key, msg = "table", fmt.Sprintf("%q is no table's name or number: routing.tables gives names", rc.Table)
+		case table == tableLocal && rs[0].Type.HasDevice():
+			key, msg = "table", "table local follows the addresses"
+		case seen[k]:
+			key, msg = "to", fmt.Sprintf("%s with metric %d is a route above", rs[0].Prefix, rs[0].Metric)
+		default:
+			seen[k] = true
 		}
 		if msg != "" {
 			errs = append(errs, s.Fault(at+"."+key, msg, ""))
 		}
+		for _, r := range rs {
+			want = append(want, placed{table, r})
+		}
 	}
-	return func(clock.Instant) { m.together(func() { m.commit(want) }) }, errors.Join(errs...)
+	return want, errors.Join(errs...)
+}
+
+// routes checks one item and returns it as one route for each next hop; msg says what is wrong with
+// key.
+func (rc *RouteConfig) routes(cfg *module.Config) (rs []fib.Route, key, msg string) {
+	if len(rc.NextHops) == 0 {
+		r, key, msg := rc.route(cfg)
+		return []fib.Route{r}, key, msg
+	}
+	for i, h := range rc.NextHops {
+		at := fmt.Sprintf("nexthops[%d]", i)
+		one := *rc
+		one.Via, one.Dev = h.Via, h.Dev
+		r, key, msg := one.route(cfg)
+		rs = append(rs, r)
+		switch {
+		case rc.Via.IsValid() || rc.Dev != "":
+			return rs, "nexthops", "a route has either nexthops or via and dev"
+		case h.Weight < 0 || h.Weight > maxWeight:
+			return rs, at + ".weight", fmt.Sprintf("%d is outside 1..%d", h.Weight, maxWeight)
+		case msg != "" && (key == "via" || key == "dev"):
+			return rs, at + "." + key, msg
+		case msg != "":
+			return rs, key, msg
+		case !h.Via.IsValid():
+			return rs, at + ".via", "of several next hops each needs via"
+		}
+		r.Weight = uint16(max(h.Weight, 1))
+		for _, x := range rs[:i] {
+			if x.Via == r.Via && x.Link == r.Link {
+				return rs, at, "the same next hop is above"
+			}
+		}
+		rs[i] = r
+	}
+	return rs, "", ""
 }
 
 // route checks one item; msg says what is wrong with key.
@@ -66,8 +172,10 @@ func (rc *RouteConfig) route(cfg *module.Config) (r fib.Route, key, msg string) 
 			return r, "type", fmt.Sprintf("%q: want unicast, blackhole, unreachable, prohibit or throw", rc.Type)
 		}
 	}
-	if rc.Table != "" && rc.Table != "main" && rc.Table != "254" {
-		return r, "table", fmt.Sprintf("%q: tables other than main are not built yet", rc.Table)
+	if rc.From != "" {
+		if r.From, ok = parseFrom(rc.From); !ok {
+			return r, "from", fmt.Sprintf("%q is not a prefix or an address", rc.From)
+		}
 	}
 	if rc.Metric != nil {
 		r.Metric = *rc.Metric
@@ -134,23 +242,36 @@ func parsePrefix(s string) (netip.Prefix, bool) {
 	return p.Masked(), err == nil && p.Addr().Is6() && !p.Addr().Is4In6()
 }
 
-// commit makes the operator's routes those of the configuration: what is the same stays untouched.
-func (m *Module) commit(want map[routeKey]fib.Route) {
-	t := m.tables[tableMain]
-	for _, r := range t.DeleteFunc(func(r *fib.Route) bool {
-		return r.Protocol != "kernel" && want[routeKey{tableMain, r.Prefix, r.Metric}] != *r
-	}) {
-		m.gone(tableMain, r)
+// parseFrom reads the prefix of a route's sources; all sources are the zero Prefix.
+func parseFrom(s string) (netip.Prefix, bool) {
+	p, ok := parsePrefix(s)
+	if p.Bits() == 0 {
+		return netip.Prefix{}, ok
 	}
-	for k, r := range want {
-		same := false
-		for _, x := range t.Routes(k.prefix) {
-			same = same || x == r
-		}
-		if !same {
-			if t.Append(r) == nil { // the same next hop is there only as what was just kept
-				m.came(tableMain, r)
-			}
+	return p, ok && !p.Addr().IsMulticast()
+}
+
+// commitRoutes makes the operator's routes those of the configuration: what is the same stays
+// untouched, and what was learned too.
+func (m *Module) commitRoutes(want []placed) {
+	keep := make(map[placed]bool, len(want))
+	for _, w := range want {
+		keep[w] = true
+	}
+	for _, t := range m.slots {
+		id := uint32(t.id)
+		m.removeAll(id, func(r *fib.Route) bool { return operators(r) && !keep[placed{id, *r}] })
+	}
+	for _, w := range want {
+		t := m.table(w.table)
+		if !slices.Contains(t.Routes(w.route.Prefix), w.route) && t.Append(w.route) == nil {
+			m.came(w.table, w.route)
 		}
 	}
+}
+
+// operators reports whether a route is of the configuration or of a command, not of an address or the
+// wire.
+func operators(r *fib.Route) bool {
+	return r.Protocol != protoKernel && r.Protocol != protoRA && r.Protocol != protoRedirect
 }

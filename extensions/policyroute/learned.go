@@ -13,6 +13,9 @@ import (
 // protoRA is the protocol of routes from Router Advertisements; of those alone several share.
 const protoRA = "ra"
 
+// protoRedirect is that of routes from Redirects.
+const protoRedirect = "redirect"
+
 // protoKernel is that of the routes that follow from addresses and links.
 const protoKernel = "kernel"
 
@@ -56,7 +59,7 @@ func (m *Module) followLearned() {
 		}
 		want[k], m.learned[k] = r, l
 	}
-	table := m.tables[tableMain]
+	table := m.table(tableMain)
 	for k := range was {
 		if _, ok := want[k]; !ok {
 			m.remove(tableMain, k.prefix, func(r *fib.Route) bool { return keyOf(r) == k }) //nolint:errcheck // an operator may have deleted it
@@ -84,22 +87,13 @@ func (m *Module) followLearned() {
 	}
 }
 
-// shared picks one of several routers: for a packet of this node the one that advertised its source
+// share picks one of several routers: for a packet of this node the one that advertised its source
 // (RFC 8028 3.1), and of several such by the destination, so that a destination keeps to one (RFC
-// 4311 2).
-func (m *Module) shared(e *entry, p *packet.Packet, dst *[16]byte) *packet.Route {
+// 4311 2). Packets in transit do not care about the source.
+func (e *entry) share(q *request) *packet.Route {
 	var from netip.Addr
-	if p.In == 0 {
-		from = netip.AddrFrom16([16]byte(p.Bytes()[8:24]))
-	}
-	return m.choose(e, from, dst)
-}
-
-// choose is shared for a packet, or for a question that has no packet. from is the source of a
-// packet of this node, the zero Addr if it does not matter.
-func (m *Module) choose(e *entry, from netip.Addr, dst *[16]byte) *packet.Route {
-	if e.equal == nil {
-		return e.best
+	if q.In == 0 && q.HasSrc {
+		from = netip.AddrFrom16(q.Src)
 	}
 	var fit, own uint64
 	for i := range e.equal {
@@ -115,7 +109,7 @@ func (m *Module) choose(e *entry, from netip.Addr, dst *[16]byte) *packet.Route 
 	if own > 0 {
 		n = own
 	}
-	pick := mix(m.shareKey, dst) % n
+	pick := mix(e.key, &q.Dst) % n
 	for i := range e.equal {
 		s := &e.equal[i]
 		if own > 0 && !s.has(from) || own == 0 && s.standby {

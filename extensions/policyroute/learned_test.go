@@ -57,7 +57,7 @@ func TestLearnedRoutesComeAndGo(t *testing.T) {
 	if got := b.sent("", "2001:db8:f::1"); got != "fe80::a2" {
 		t.Errorf("the first on standby: %s", got)
 	}
-	if n := len(b.m.tables[tableMain].Routes(defaultRoute)); n != 2 {
+	if n := len(b.m.table(tableMain).Routes(defaultRoute)); n != 2 {
 		t.Errorf("%d default routes are listed", n)
 	}
 	redirect := module.LearnedRoute{Prefix: netip.MustParsePrefix("2001:db8:f::1/128"), Link: 2, Via: router1, Metric: 1024, Pref: "medium", Protocol: "redirect", Expires: clock.Never}
@@ -85,7 +85,7 @@ func TestLearnedRouteKeepsItsPlace(t *testing.T) {
 		r.Expires = now.Add(time.Duration(i+1) * time.Minute)
 		b.m.RoutesLearned(now, []module.LearnedRoute{r})
 	}
-	list := b.m.tables[tableMain].Routes(defaultRoute)
+	list := b.m.table(tableMain).Routes(defaultRoute)
 	if len(list) != 2 || list[1].Expires != now.Add(3*time.Minute) {
 		t.Errorf("%+v", list)
 	}
@@ -190,7 +190,7 @@ func TestLearnedPrefixThatIsConnected(t *testing.T) {
 	} {
 		b.m.RoutesLearned(now, c.learned)
 		b.m.AddrsChanged(now, c.addrs)
-		rs := b.m.tables[tableMain].Routes(p)
+		rs := b.m.table(tableMain).Routes(p)
 		if len(rs) != c.want || c.want > 0 && rs[0].Expires != c.expires {
 			t.Fatalf("step %d: %+v", i, rs)
 		}

@@ -161,24 +161,29 @@ func TestSelectSource(t *testing.T) {
 func TestConfigRoutes(t *testing.T) {
 	b := newBench(t)
 	for want, rc := range map[string]RouteConfig{
-		"[0].to: \"x\" is not":                     {To: "x"},
-		"[0].to: a route needs via, dev":           {To: "default"},
-		"[0].via: fe80::1 is link-local":           {To: "default", Via: netip.MustParseAddr("fe80::1")},
-		"[0].via: 2001:db8:99::1 is in no link's":  {To: "default", Via: netip.MustParseAddr("2001:db8:99::1")},
-		"[0].dev: \"eth9\" is not a link":          {To: "default", Dev: "eth9"},
-		"[0].type: \"local\"":                      {To: "default", Type: "local"},
-		"[0].type: blackhole routes have neither":  {To: "default", Type: "blackhole", Dev: "lan0"},
-		"[0].table: \"7\": tables other than main": {To: "default", Dev: "lan0", Table: "7"},
-		"[0].mtu: 1279 is outside":                 {To: "default", Dev: "lan0", MTU: 1279},
-		"[0].pref: \"best\"":                       {To: "default", Dev: "lan0", Pref: "best"},
-		"[0].to: ff00::/8 is multicast":            {To: "ff00::/8", Dev: "lan0"},
+		"[0].to: \"x\" is not":                    {To: "x"},
+		"[0].to: a route needs via, dev":          {To: "default"},
+		"[0].via: fe80::1 is link-local":          {To: "default", Via: netip.MustParseAddr("fe80::1")},
+		"[0].via: 2001:db8:99::1 is in no link's": {To: "default", Via: netip.MustParseAddr("2001:db8:99::1")},
+		"[0].dev: \"eth9\" is not a link":         {To: "default", Dev: "eth9"},
+		"[0].type: \"local\"":                     {To: "default", Type: "local"},
+		"[0].type: blackhole routes have neither": {To: "default", Type: "blackhole", Dev: "lan0"},
+		"[0].table: \"isp-c\" is no table's name": {To: "default", Dev: "lan0", Table: "isp-c"},
+		"[0].table: table local follows":          {To: "default", Dev: "lan0", Table: "local"},
+		"[0].from: \"x\"":                         {To: "default", Dev: "lan0", From: "x"},
+		"[0].nexthops: a route has either":        {To: "default", Dev: "lan0", NextHops: []NextHopConfig{{Via: netip.MustParseAddr("fe80::1"), Dev: "lan0"}}},
+		"[0].nexthops[0].weight: 257":             {To: "default", NextHops: []NextHopConfig{{Via: netip.MustParseAddr("fe80::1"), Dev: "lan0", Weight: 257}}},
+		"[0].nexthops[0].dev: \"eth9\"":           {To: "default", NextHops: []NextHopConfig{{Via: netip.MustParseAddr("fe80::1"), Dev: "eth9"}}},
+		"[0].mtu: 1279 is outside":                {To: "default", Dev: "lan0", MTU: 1279},
+		"[0].pref: \"best\"":                      {To: "default", Dev: "lan0", Pref: "best"},
+		"[0].to: ff00::/8 is multicast":           {To: "ff00::/8", Dev: "lan0"},
 	} {
 		if _, err := b.m.Prepare(b.config(rc)); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%+v: %v, want %s", rc, err, want)
 		}
 	}
 	list := func() (out []string) {
-		for _, r := range b.m.tables[tableMain].All() {
+		for _, r := range b.m.table(tableMain).All() {
 			if r.Protocol != "kernel" {
 				out = append(out, fmt.Sprintf("%s %s %d %s", r.Prefix, r.Protocol, r.Metric, r.Pref))
 			}
@@ -186,15 +191,15 @@ func TestConfigRoutes(t *testing.T) {
 		return out
 	}
 	b.apply(RouteConfig{To: "default", Dev: "wan0"}, RouteConfig{To: "2001:db8:5::/48", Dev: "lan0", Pref: "high"})
-	b.m.tables[tableMain].Add(fib.Route{Prefix: netip.MustParsePrefix("2001:db8:6::/48"), Protocol: "boot", Link: 1, Metric: 5, Expires: clock.Never})
+	b.m.table(tableMain).Add(fib.Route{Prefix: netip.MustParsePrefix("2001:db8:6::/48"), Protocol: "boot", Link: 1, Metric: 5, Expires: clock.Never})
 	b.apply(RouteConfig{To: "2001:db8:5::/48", Dev: "lan0", Pref: "high"})
 	if got := fmt.Sprint(list()); got != "[2001:db8:5::/48 static 1024 high]" {
 		t.Errorf("after the second apply %s", got)
 	}
 }
 
-// request makes the request of a command.
-func request(query map[string]string, body any) module.Request {
+// ask makes the request of a command.
+func ask(query map[string]string, body any) module.Request {
 	return module.Request{Query: query, Decode: func(v any) error {
 		switch x := v.(type) {
 		case *routeapi.Request:
@@ -210,7 +215,7 @@ func request(query map[string]string, body any) module.Request {
 func TestCommandsRefuseInTheKernelsWords(t *testing.T) {
 	b := newBench(t)
 	now := b.Manual.Now()
-	b.m.change(now, request(nil, routeapi.Request{Op: "add", Dst: "2001:db8:5::/48", Dev: "lan0"}))
+	b.m.change(now, ask(nil, routeapi.Request{Op: "add", Dst: "2001:db8:5::/48", Dev: "lan0"}))
 	for _, c := range []struct {
 		r    routeapi.Request
 		want string
@@ -226,26 +231,26 @@ func TestCommandsRefuseInTheKernelsWords(t *testing.T) {
 		{routeapi.Request{Op: "add", Dst: "default", Via: netip.MustParseAddr("2001:db8:1::1")}, "Error: Gateway can not be a local address."},
 		{routeapi.Request{Op: "add", Dst: "default", Via: netip.MustParseAddr("2001:db8:1::fe")}, ""},
 	} {
-		_, err := b.m.change(now, request(nil, c.r))
+		_, err := b.m.change(now, ask(nil, c.r))
 		if got := fmt.Sprint(err); (err != nil || c.want != "") && got != c.want {
 			t.Errorf("%+v: %s, want %s", c.r, got, c.want)
 		}
 	}
 	for dst, want := range map[string]string{"2001:db8:f::1": "<nil>", "2001:db8:1::1": "<nil>"} {
-		if _, err := b.m.get(now, request(map[string]string{"dst": dst}, nil)); fmt.Sprint(err) != want {
+		if _, err := b.m.get(now, ask(map[string]string{"dst": dst}, nil)); fmt.Sprint(err) != want {
 			t.Errorf("get %s: %v", dst, err)
 		}
 	}
 	for _, q := range []map[string]string{{"dst": "2001:db8:f::1", "makr": "1"}, {"dst": "2001:db8:f::1", "mark": "one"}, {"dst": "2001:db8:f::1", "dport": "65536"}} {
-		if _, err := b.m.get(now, request(q, nil)); err == nil {
+		if _, err := b.m.get(now, ask(q, nil)); err == nil {
 			t.Errorf("get %v was answered", q)
 		}
 	}
-	if _, err := b.m.show(now, request(map[string]string{"tabel": "main"}, nil)); fmt.Sprint(err) != `unknown selector "tabel"; there are: table, dev, proto, type, root, match, exact, via, metric` {
+	if _, err := b.m.show(now, ask(map[string]string{"tabel": "main"}, nil)); fmt.Sprint(err) != `unknown selector "tabel"; there are: table, dev, proto, type, root, match, exact, via, metric` {
 		t.Errorf("show: %v", err)
 	}
-	b.m.flush(now, request(nil, routeapi.Filter{Exact: "default"}))
-	if _, err := b.m.get(now, request(map[string]string{"dst": "2001:db8:f::1"}, nil)); fmt.Sprint(err) != "Network is unreachable" {
+	b.m.flush(now, ask(nil, routeapi.Filter{Exact: "default"}))
+	if _, err := b.m.get(now, ask(map[string]string{"dst": "2001:db8:f::1"}, nil)); fmt.Sprint(err) != "Network is unreachable" {
 		t.Errorf("after the flush: %v", err)
 	}
 }
@@ -254,7 +259,7 @@ func TestCommandsRefuseInTheKernelsWords(t *testing.T) {
 func TestExpiry(t *testing.T) {
 	b := newBench(t)
 	five := int64(5)
-	if _, err := b.m.change(b.Manual.Now(), request(nil, routeapi.Request{Op: "add", Dst: "2001:db8:5::/48", Dev: "lan0", Expires: &five})); err != nil {
+	if _, err := b.m.change(b.Manual.Now(), ask(nil, routeapi.Request{Op: "add", Dst: "2001:db8:5::/48", Dev: "lan0", Expires: &five})); err != nil {
 		t.Fatal(err)
 	}
 	if d := b.m.Deadline(); d != b.Manual.Now().Add(5*time.Second) {
@@ -262,7 +267,7 @@ func TestExpiry(t *testing.T) {
 	}
 	b.Manual.Advance(5 * time.Second)
 	b.m.Tick(b.Manual.Now())
-	if rs := b.m.tables[tableMain].Routes(netip.MustParsePrefix("2001:db8:5::/48")); len(rs) != 0 || b.m.Deadline() != clock.Never {
+	if rs := b.m.table(tableMain).Routes(netip.MustParsePrefix("2001:db8:5::/48")); len(rs) != 0 || b.m.Deadline() != clock.Never {
 		t.Errorf("%+v", rs)
 	}
 }
@@ -275,7 +280,7 @@ func TestLargeTableIsCompiledInTheBackground(t *testing.T) {
 	}
 	b := newBench(t, routes...)
 	now := b.Manual.Now()
-	if _, err := b.m.change(now, request(nil, routeapi.Request{Op: "replace", Dst: "2001:db9:5::/48", Dev: "lan0"})); err != nil {
+	if _, err := b.m.change(now, ask(nil, routeapi.Request{Op: "replace", Dst: "2001:db9:5::/48", Dev: "lan0"})); err != nil {
 		t.Fatal(err)
 	}
 	p := toward("2001:db9:5::1")
@@ -284,7 +289,7 @@ func TestLargeTableIsCompiledInTheBackground(t *testing.T) {
 	if p.Out != 1 {
 		t.Errorf("out %d right after the change", p.Out)
 	}
-	for b.m.main.Load().Changed() > 0 {
+	for b.m.view.Load().tables[slotMain].Changed() > 0 {
 		select {
 		case ev := <-b.Mailbox:
 			b.m.Receive(now, ev)

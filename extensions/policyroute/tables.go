@@ -8,10 +8,41 @@ import (
 
 	"leveret/appliance/clock"
 	"leveret/appliance/module"
-	"leveret/appliance/packet"
 	"leveret/extensions/policyroute/fib"
-	"leveret/extensions/policyroute/srcsel"
+	"leveret/extensions/policyroute/rule"
 )
+
+// The numbers of the tables (rt_tables), and the slots of those that are always there.
+const (
+	tableDefault = 253
+	tableMain    = rule.TableMain
+	tableLocal   = rule.TableLocal
+
+	slotLocal = 0
+	slotMain  = 1
+)
+
+// compileAtOnce is the size up to which a table is compiled with each change; larger ones are
+// compiled in the background.
+const compileAtOnce = 2048
+
+// table is one table of routes. Loop only.
+type table struct {
+	fib.Table
+	id, slot int
+
+	compiling bool
+	since     []netip.Prefix // changed since the compilation that runs
+	// generation counts the snapshots built from nothing; a compilation of an older one is dropped.
+	generation int
+}
+
+// compilation is the result of one in the background.
+type compilation struct {
+	table      *table
+	snapshot   *fib.Snapshot[*entry]
+	generation int
+}
 
 // routeKey names a route that has a lifetime.
 type routeKey struct {
@@ -20,12 +51,27 @@ type routeKey struct {
 	metric uint32
 }
 
-// kernelKey names a route that follows from an address or a link.
-type kernelKey struct {
-	table  uint32
-	prefix netip.Prefix
-	link   int
-	typ    fib.Type
+// table returns a table, which is there from its first use on.
+func (m *Module) table(id uint32) *table {
+	t := m.tables[id]
+	if t == nil {
+		t = &table{id: int(id), slot: len(m.slots)}
+		m.tables[id] = t
+		m.slots = append(m.slots, t)
+		m.store(func(v *view) { v.tables = append(slices.Clone(v.tables), fib.Empty[*entry]()) })
+	}
+	return t
+}
+
+// store makes a changed view what workers see; while changes are collected, it becomes that with them.
+func (m *Module) store(change func(v *view)) {
+	if m.batch != nil {
+		change(&m.batch.view)
+		return
+	}
+	v := *m.view.Load()
+	change(&v)
+	m.view.Store(&v)
 }
 
 // usable reports whether routes over a link are in force.
@@ -35,256 +81,160 @@ func (m *Module) usable(link int) bool {
 }
 
 // remove deletes the first route of a prefix that match takes.
-func (m *Module) remove(table uint32, p netip.Prefix, match func(*fib.Route) bool) error {
-	old, err := m.tables[table].Delete(p, match)
+func (m *Module) remove(id uint32, p netip.Prefix, match func(*fib.Route) bool) error {
+	old, err := m.table(id).Delete(p, match)
 	if err != nil {
 		return err
 	}
-	m.gone(table, old)
+	m.gone(id, old)
 	return nil
 }
 
+// removeAll deletes every route of a table that match takes, and returns how many those were.
+func (m *Module) removeAll(id uint32, match func(*fib.Route) bool) int {
+	gone := m.table(id).DeleteFunc(match)
+	for _, r := range gone {
+		m.gone(id, r)
+	}
+	return len(gone)
+}
+
 // gone takes note of a deleted route.
-func (m *Module) gone(table uint32, r fib.Route) {
+func (m *Module) gone(id uint32, r fib.Route) {
 	m.removed.Inc()
-	delete(m.expiring, routeKey{table, r.Prefix, r.Metric})
-	m.publish(table, r.Prefix)
-	m.event(table, r, true)
+	delete(m.expiring, routeKey{id, r.Prefix, r.Metric})
+	m.publish(id, r.Prefix)
+	m.event(id, r, true)
 }
 
 // came takes note of a new route.
-func (m *Module) came(table uint32, r fib.Route) {
+func (m *Module) came(id uint32, r fib.Route) {
 	m.added.Inc()
 	if r.Expires != clock.Never {
-		m.expiring[routeKey{table, r.Prefix, r.Metric}] = r.Expires
+		m.expiring[routeKey{id, r.Prefix, r.Metric}] = r.Expires
 	}
-	m.publish(table, r.Prefix)
-	m.event(table, r, false)
+	m.publish(id, r.Prefix)
+	m.event(id, r, false)
 }
 
-// publish makes a prefix's present routes what the packet path sees. Only table main is searched:
-// which addresses are this node's is the address snapshot's answer.
-func (m *Module) publish(table uint32, p netip.Prefix) {
+// batch collects changes, so that workers see all of them or none.
+type batch struct {
+	view    view
+	changed map[*table]map[netip.Prefix]bool
+}
+
+// rebuild has a table built from nothing when the batch ends.
+func (b *batch) rebuild(t *table) { b.changed[t] = nil }
+
+func (b *batch) add(t *table, p netip.Prefix) {
+	ps, ok := b.changed[t]
 	switch {
-	case table != tableMain:
-		return
-	case m.batch != nil:
-		*m.batch = append(*m.batch, p)
-		return
+	case ok && ps == nil: // is rebuilt anyway
+	case !ok:
+		b.changed[t] = map[netip.Prefix]bool{p: true}
+	case len(ps) == compileAtOnce:
+		b.changed[t] = nil
+	default:
+		ps[p] = true
 	}
-	e := m.entryOf(p)
-	s := m.main.Load().With(p, e, e != nil)
-	if m.compiling {
-		m.since = append(m.since, p)
-	}
-	m.main.Store(s)
-	m.compileLater()
 }
 
-// together makes many changes and then publishes them at once: one by one as long as they are few,
-// otherwise by building the whole snapshot anew.
+// together makes many changes, of rules and routes, one change for the packet path.
 func (m *Module) together(change func()) {
 	if m.batch != nil { // inside another one
 		change()
 		return
 	}
-	var changed []netip.Prefix
-	m.batch = &changed
+	b := &batch{view: *m.view.Load(), changed: map[*table]map[netip.Prefix]bool{}}
+	m.batch = b
 	change()
 	m.batch = nil
-	if len(changed) > compileAtOnce {
-		m.rebuild()
-		return
+	if len(b.changed) > 0 {
+		b.view.tables = slices.Clone(b.view.tables)
 	}
-	for _, p := range changed {
-		m.publish(tableMain, p)
+	for _, t := range m.slots { // in one order, whatever changed first
+		ps, ok := b.changed[t]
+		if !ok {
+			continue
+		}
+		s := b.view.tables[t.slot]
+		if ps == nil {
+			s = m.rebuild(t)
+		}
+		for p := range ps {
+			e := m.entryOf(t, p)
+			s = s.With(p, e, e != nil)
+			if t.compiling {
+				t.since = append(t.since, p)
+			}
+		}
+		b.view.tables[t.slot] = m.compiledNow(t, s)
+	}
+	m.view.Store(&b.view)
+	for t := range b.changed {
+		if b.view.tables[t.slot].Changed() > 0 {
+			m.compileLater(t)
+		}
 	}
 }
 
-// rebuild makes the snapshot of table main from nothing. A compilation under way is of no use then.
-func (m *Module) rebuild() {
+// publish makes a prefix's present routes what the packet path sees.
+func (m *Module) publish(id uint32, p netip.Prefix) {
+	m.together(func() { m.batch.add(m.table(id), p) })
+}
+
+// rebuild makes a table's snapshot from nothing. A compilation under way is of no use then.
+func (m *Module) rebuild(t *table) *fib.Snapshot[*entry] {
 	rib := new(bart.Table[*entry])
-	m.tables[tableMain].Each(func(p netip.Prefix, list []fib.Route) {
-		if e := m.entryFor(list); e != nil {
+	t.Each(func(p netip.Prefix, list []fib.Route) {
+		if e := m.entryFor(t, list); e != nil {
 			rib.Insert(p, e)
 		}
 	})
-	m.generation++
-	m.main.Store(fib.Compile(rib))
+	t.generation++
+	t.since = nil
+	return fib.Compile(rib)
 }
 
-// compileLater compiles a table with changes: a small one at once, a large one in the background,
-// one compilation at a time.
-func (m *Module) compileLater() {
-	s := m.main.Load()
-	switch {
-	case m.compiling || s.Changed() == 0:
-	case s.RIB().Size() <= compileAtOnce:
-		m.main.Store(fib.Compile(s.RIB()))
-	case !m.started: // Start compiles what the configuration made
-	default:
-		m.compiling, m.since = true, nil
-		generation := m.generation
-		go func() {
-			m.compiled.Store(&compilation{fib.Compile(s.RIB()), generation})
-			m.host.Mail( // never full: nobody else writes to this mailbox
-				module.Event{Kind: evCompiled})
-		}()
+// compiledNow compiles a small table with its changes.
+func (m *Module) compiledNow(t *table, s *fib.Snapshot[*entry]) *fib.Snapshot[*entry] {
+	if t.compiling || s.Changed() == 0 || s.RIB().Size() > compileAtOnce {
+		return s
 	}
+	return fib.Compile(s.RIB())
 }
 
-// entryOf builds what a prefix of table main leads to; nil when no route of it is in force.
-func (m *Module) entryOf(p netip.Prefix) *entry {
-	return m.entryFor(m.tables[tableMain].Routes(p))
+// compileLater compiles a large table with changes in the background, one at a time.
+func (m *Module) compileLater(t *table) {
+	if m.compiling || !m.started { // Start compiles what the configuration made
+		return
+	}
+	s, generation := m.view.Load().tables[t.slot], t.generation
+	m.compiling, t.compiling, t.since = true, true, nil
+	go func() {
+		m.compiled.Store(&compilation{t, fib.Compile(s.RIB()), generation})
+		m.host.Mail( // never full: nobody else writes to this mailbox
+			module.Event{Kind: evCompiled})
+	}()
 }
 
-// entryFor builds what a list of routes of one prefix leads to; nil when none is in force: a shorter
-// prefix answers then.
-func (m *Module) entryFor(list []fib.Route) *entry {
-	e := &entry{}
-	var standby []*packet.Route
-	for i := range list {
-		r := &list[i]
-		if r.Type.HasDevice() && !m.usable(r.Link) {
-			continue
-		}
-		pr := &packet.Route{
-			Type: packet.RouteType(r.Type), Dev: r.Link, OnLink: !r.Via.IsValid(), MTU: r.MTU, Prefix: r.Prefix,
-			PrefSrc: r.PrefSrc, Table: tableMain, Metric: r.Metric,
-		}
-		if r.Via.IsValid() {
-			pr.Gateway = r.Via.As16()
-		}
-		if r.Protocol == protoRA {
-			if s := m.learned[keyOf(r)].Sources; !r.Standby || len(s) > 0 {
-				e.equal = append(e.equal, share{route: pr, sources: s, standby: r.Standby})
-			}
-		}
-		if r.Standby {
-			standby = append(standby, pr)
-			continue
-		}
-		if e.best == nil {
-			e.best = pr
-		}
-		e.all = append(e.all, pr)
+// takeCompiled puts a compilation that has ended in the place of what was compiled before.
+func (m *Module) takeCompiled() {
+	c := m.compiled.Swap(nil)
+	if c == nil {
+		return
 	}
-	if e.best == nil {
-		return nil
-	}
-	e.all = append(e.all, standby...)
-	// Routers share only with those of the route in force.
-	mine := func(s share) bool { return s.route == e.best }
-	if slices.ContainsFunc(e.equal, mine) {
-		e.equal = slices.DeleteFunc(e.equal, func(s share) bool { return s.route.Metric != e.best.Metric })
-	}
-	if len(e.equal) < 2 || !slices.ContainsFunc(e.equal, mine) {
-		e.equal = nil
-	}
-	return e
-}
-
-// AddrsChanged implements [module.AddrObserver].
-func (m *Module) AddrsChanged(_ clock.Instant, a *module.Addrs) {
-	m.addrs = a
-	cands := make([]srcsel.Candidate, 0, len(a.All()))
-	for _, x := range a.All() {
-		cands = append(cands, srcsel.Candidate{
-			Addr: x.Addr.As16(), PrefixLen: x.PrefixLen, Link: x.Link, Deprecated: x.Deprecated || x.Optimistic, Home: x.Home, Temporary: x.Temporary,
-			Excluded: x.Tentative && !x.Optimistic || x.DADFailed || x.Anycast,
+	t, since := c.table, c.table.since
+	m.compiling, t.compiling, t.since = false, false, nil
+	if c.generation == t.generation {
+		m.store(func(v *view) {
+			v.tables = slices.Clone(v.tables)
+			v.tables[t.slot] = v.tables[t.slot].Rebase(c.snapshot, since)
 		})
 	}
-	m.cands.Store(&cands)
-	m.followKernel()
-}
-
-// LinksChanged implements [module.LinkObserver].
-func (m *Module) LinksChanged(_ clock.Instant, links *module.Links) {
-	m.together(func() { m.followLinks(links) })
-	m.followKernel()
-}
-
-func (m *Module) followLinks(links *module.Links) {
-	old := m.links
-	m.links = links
-	// Routes over a link that is gone go with it.
-	for _, o := range old.All() {
-		if links.Index(o.Index) != nil {
-			continue
-		}
-		for id, t := range m.tables {
-			for _, r := range t.DeleteFunc(func(r *fib.Route) bool { return r.Link == o.Index && r.Type.HasDevice() }) {
-				m.gone(id, r)
-			}
-		}
-		for k := range m.kernel {
-			if k.link == o.Index {
-				delete(m.kernel, k)
-			}
+	for _, t := range m.slots {
+		if m.view.Load().tables[t.slot].Changed() > 0 {
+			m.compileLater(t)
 		}
 	}
-	// Routes over a link that went up or down come into force or leave it.
-	for _, l := range links.All() {
-		if o := old.Index(l.Index); o != nil && o.Usable() == l.Usable() {
-			continue
-		}
-		m.tables[tableMain].Each(func(p netip.Prefix, routes []fib.Route) {
-			if slices.ContainsFunc(routes, func(r fib.Route) bool { return r.Link == l.Index }) {
-				m.publish(tableMain, p)
-			}
-		})
-	}
-}
-
-// followKernel makes the connected and local routes those of the present addresses and links, with
-// the metrics and the words Linux gives them.
-func (m *Module) followKernel() {
-	want := map[kernelKey]fib.Route{}
-	var order []kernelKey
-	add := func(table uint32, p netip.Prefix, link int, typ fib.Type, metric uint32) {
-		k := kernelKey{table, p, link, typ}
-		order = append(order, k)
-		want[k] = fib.Route{
-			Prefix: p, Link: link, Type: typ, Metric: metric, Protocol: protoKernel, Pref: "medium", Expires: clock.Never,
-		}
-	}
-	for _, a := range m.addrs.All() {
-		if m.links.Index(a.Link) == nil || !a.Assigned() {
-			continue
-		}
-		typ := fib.Local
-		if a.Anycast {
-			typ = fib.Anycast
-		}
-		add(tableLocal, netip.PrefixFrom(a.Addr, 128), a.Link, typ, fib.MetricLocal)
-		if p := netip.PrefixFrom(a.Addr, a.PrefixLen).Masked(); !a.SubnetRouter && !a.NoPrefixRoute {
-			add(tableMain, p, a.Link, fib.Unicast, fib.MetricConnected)
-		}
-	}
-	for _, l := range m.links.All() {
-		add(tableLocal, netip.MustParsePrefix("ff00::/8"), l.Index, fib.Multicast, fib.MetricConnected)
-	}
-	m.together(func() {
-		for k := range m.kernel {
-			if _, ok := want[k]; !ok {
-				delete(m.kernel, k)
-				m.remove(k.table, k.prefix, func(r *fib.Route) bool { //nolint:errcheck // an operator may have deleted it
-					return r.Protocol == protoKernel && r.Link == k.link && r.Type == k.typ
-				})
-			}
-		}
-		var fresh []kernelKey
-		for _, k := range order {
-			if _, ok := m.kernel[k]; !ok {
-				m.kernel[k] = want[k]
-				fresh = append(fresh, k)
-			}
-		}
-		m.followLearned() // a prefix that was connected may be learned, or the other way round
-		for _, k := range fresh {
-			if m.tables[k.table].Append(want[k]) == nil { // an operator may have added it by hand
-				m.came(k.table, want[k])
-			}
-		}
-	})
 }

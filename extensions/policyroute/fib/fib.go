@@ -55,11 +55,13 @@ const (
 // Route is one route. Values are compared and copied; a change makes a new one.
 type Route struct {
 	Prefix   netip.Prefix
+	From     netip.Prefix // for packets of these sources only; the zero Prefix = all
 	Metric   uint32
 	Type     Type
 	Protocol string     // kernel, boot, static, ...
 	Link     int        // 0 for types without a device
 	Via      netip.Addr // zero = the destination is on the link
+	Weight   uint16     // against the other next hops of the same prefix and metric; 0 = 1
 	MTU      int        // 0 = the link's
 	PrefSrc  netip.Addr
 	Pref     string        // low, medium, high (RFC 4191 2.1)
@@ -82,8 +84,9 @@ type Table struct {
 // Len returns the number of routes.
 func (t *Table) Len() int { return t.n }
 
-// same reports whether two routes of one prefix are the same to the kernel: of the same metric.
-func same(a, b *Route) bool { return a.Metric == b.Metric }
+// same reports whether two routes of one prefix are the same to the kernel: of the same metric, for the
+// same sources.
+func same(a, b *Route) bool { return a.Metric == b.Metric && a.From == b.From }
 
 // Add adds a route; [ErrExists] if there is one with its prefix and metric.
 func (t *Table) Add(r Route) error {

@@ -17,8 +17,9 @@ type Route struct {
 	Deleted bool   `json:"deleted,omitempty"` // events only: the route is gone
 	Type    string `json:"type,omitempty"`    // unicast, local, anycast, multicast, blackhole, unreachable, prohibit, throw
 	// Dst is a prefix, [Default], or an address alone for /128 and in "route get".
-	Dst  string `json:"dst"`
-	From string `json:"from,omitempty"` // "route get": the source asked for, "::" for none
+	Dst string `json:"dst"`
+	// From is the prefix of sources that the route is for; in "route get" the source asked for, "::" for none.
+	From string `json:"from,omitempty"`
 	// Gateway, Dev: absent for routes with NextHops and for types that have none.
 	Gateway  netip.Addr `json:"gateway,omitzero"`
 	Dev      string     `json:"dev,omitempty"`
@@ -33,6 +34,12 @@ type Route struct {
 	IIF      string     `json:"iif,omitempty"`     // "route get ... iif"
 	Pref     string     `json:"pref,omitempty"`    // low, medium or high (RFC 4191 2.1)
 	NextHops []NextHop  `json:"nexthops,omitempty"`
+	Explain  *Explain   `json:"explain,omitempty"` // "route get -d"
+}
+
+// Explain is how the answer of "route get" came about.
+type Explain struct {
+	Rules []Step `json:"rules"` // in the order in which they were asked
 }
 
 // Metrics is what a route overrides.
@@ -55,6 +62,7 @@ type Request struct {
 	Op      string     `json:"op"`
 	Type    string     `json:"type,omitempty"` // unicast if empty
 	Dst     string     `json:"dst"`            // a prefix or [Default]; an address alone is a /128
+	From    string     `json:"from,omitempty"` // a prefix of sources; all if empty
 	Via     netip.Addr `json:"via,omitzero"`
 	Dev     string     `json:"dev,omitempty"`
 	Metric  uint32     `json:"metric,omitempty"` // 0 = 1024 for add; any for del
@@ -92,6 +100,8 @@ type Get struct {
 	IPProto string `json:"ipproto,omitempty"` // a number: the command translates names
 	SPort   string `json:"sport,omitempty"`
 	DPort   string `json:"dport,omitempty"`
+	DSField string `json:"dsfield,omitempty"`
+	Explain string `json:"explain,omitempty"` // "true": with the rules that were asked
 }
 
 // Flushed is the answer of POST /v1/route/flush.

@@ -77,8 +77,8 @@ var (
 	ErrBackward = errors.New("Error: Backward goto not supported.")
 	ErrECN      = errors.New("Error: Invalid dsfield (tos): ECN bits must be 0.")
 	ErrTable    = errors.New("Error: Invalid table.")
-	ErrTarget   = errors.New("Error: Invalid goto target: a goto needs the priority of a rule further on.")
-	ErrPorts    = errors.New("Error: Invalid port range.")
+	ErrSPort    = errors.New("Error: Invalid sport range.")
+	ErrDPort    = errors.New("Error: Invalid dport range.")
 	ErrSuppress = errors.New("Error: suppress_prefixlength is for rules that look up a table, 0 to 128.")
 	// ErrLocal: the address snapshot answers for this node's own addresses before any rule is asked.
 	ErrLocal = errors.New("Operation not permitted: packets for this node's own addresses are delivered before any rule is asked, so rule 0 stays")
@@ -86,16 +86,18 @@ var (
 
 // Check refuses what the kernel refuses.
 func (r *Rule) Check() error {
-	ports := func(p Ports) bool { return p.Low > p.High || p.Low == 0 && p.High != 0 }
+	bad := func(p Ports) bool { return p.Low > p.High || p.Low == 0 && p.High != 0 }
 	switch {
 	case r.DSField&3 != 0:
 		return ErrECN
 	case r.Action == Lookup && r.Table == 0:
 		return ErrTable
-	case r.Action == Goto && r.Target == 0:
-		return ErrTarget
-	case ports(r.SPort) || ports(r.DPort):
-		return ErrPorts
+	case r.Action == Goto && r.Target <= r.Priority:
+		return ErrBackward
+	case bad(r.SPort):
+		return ErrSPort
+	case bad(r.DPort):
+		return ErrDPort
 	case r.SuppressPrefixLen != NoSuppress && (r.Action != Lookup || r.SuppressPrefixLen < 0 || r.SuppressPrefixLen > 128):
 		return ErrSuppress
 	}
@@ -130,9 +132,6 @@ func (d *DB) NextPriority() uint32 {
 func (d *DB) Add(r Rule) error {
 	if err := r.Check(); err != nil {
 		return err
-	}
-	if r.Action == Goto && r.Target <= r.Priority {
-		return ErrBackward
 	}
 	for _, x := range d.rules {
 		if x.Protocol = r.Protocol; x == r {

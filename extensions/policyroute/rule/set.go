@@ -101,10 +101,10 @@ func Compile(d *DB, link func(name string) int, slot func(table uint32) int) *Se
 }
 
 func named(name string, link func(string) int) int {
-	switch {
-	case name == "":
+	switch name {
+	case "":
 		return 0
-	case name == Loopback:
+	case Loopback:
 		return here
 	}
 	if i := link(name); i != 0 {

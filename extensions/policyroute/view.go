@@ -1,0 +1,413 @@
+package policyroute
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"leveret/appliance/module"
+	"leveret/appliance/packet"
+	"leveret/appliance/wire"
+	"leveret/extensions/policyroute/fib"
+	"leveret/extensions/policyroute/rule"
+	"leveret/extensions/policyroute/srcsel"
+)
+
+// view is everything that a lookup reads. Immutable: a change makes a new one, so that no packet sees
+// a part of a change.
+type view struct {
+	rules  *rule.Set
+	plain  bool                    // the rules are the two that every node begins with: table main alone is searched
+	tables []*fib.Snapshot[*entry] // by slot
+	cands  []srcsel.Candidate      // the addresses of this node
+	labels *srcsel.PolicyTable     // RFC 6724 2.1
+}
+
+// request is one question to the tables.
+type request struct {
+	rule.Request
+	pkt *packet.Packet // nil = it is no packet
+}
+
+// found is an answer.
+type found struct {
+	route *packet.Route // nil = no route
+	rule  int           // index of the rule that ended the search; -1 = none did
+	// src is the source that a rule on the source has chosen; byRule reports whether one did.
+	src    [16]byte
+	byRule bool
+}
+
+// What rules answer that look nothing up.
+var (
+	routeBlackhole = &packet.Route{Type: packet.RouteBlackhole}
+	routeProhibit  = &packet.Route{Type: packet.RouteProhibit}
+)
+
+// search goes through the rules from the index at on: the first rule that the request conforms to; the
+// route that its table has; that route, if it conforms to the rule; otherwise the next rule. tr, if not
+// nil, is told each step.
+func (v *view) search(q *request, tr *trace) (f found) {
+	for i := v.next(q, 0, tr); i >= 0; i = v.next(q, i+1, tr) {
+		c := v.rules.At(i)
+		switch c.Rule.Action {
+		case rule.Nop:
+			continue
+		case rule.Goto:
+			if c.Next >= 0 {
+				i = c.Next - 1
+			}
+			continue
+		case rule.Blackhole:
+			return found{route: routeBlackhole, rule: i}
+		case rule.Prohibit:
+			return found{route: routeProhibit, rule: i}
+		case rule.Unreachable: // there is no route, and no further rule is asked
+			return found{rule: i}
+		}
+		if ok := v.conforms(c, v.lookup(c.Slot, q), q, &f, tr); ok {
+			f.rule = i
+			return f
+		}
+	}
+	return found{rule: -1}
+}
+
+func (v *view) next(q *request, at int, tr *trace) int {
+	i := v.rules.Next(&q.Request, at)
+	tr.asked(v, q, at, i)
+	return i
+}
+
+// conforms reports whether the route that a rule's table returned conforms to the rule, and puts the
+// answer into f.
+func (v *view) conforms(c *rule.Compiled, r *packet.Route, q *request, f *found, tr *trace) bool {
+	why := ""
+	switch {
+	case r == nil:
+		why = "no route"
+	case r.Type == packet.RouteThrow:
+		why = "throw"
+	case r.Prefix.Bits() <= c.Rule.SuppressPrefixLen && r.Type <= packet.RouteMulticast: // as Linux, what rejects is not suppressed
+		why = "suppressed"
+	case !q.HasSrc && c.BySource():
+		src, ok := v.selectSource(&q.Dst, r.Dev)
+		if ok && c.ConformsSource(&src) {
+			f.src, f.byRule = src, true
+			break
+		}
+		why = "source"
+	}
+	tr.answered(r, why)
+	f.route = r
+	return why == ""
+}
+
+// lookup returns what one table has for a request.
+func (v *view) lookup(slot int, q *request) *packet.Route {
+	s := v.tables[slot]
+	e, ok := s.Lookup(&q.Dst)
+	if !ok {
+		return nil
+	}
+	return v.pick(s, e, q)
+}
+
+// pick returns the route of a table for a request whose longest prefix there is e's. A prefix that has
+// none for this source or this link leaves the answer to a shorter one.
+func (v *view) pick(s *fib.Snapshot[*entry], e *entry, q *request) *packet.Route {
+	if r := e.choose(q); r != nil {
+		return r
+	}
+	if e.bySource == nil && q.Out == 0 {
+		return nil
+	}
+	for _, e := range s.RIB().Supernets(netip.PrefixFrom(netip.AddrFrom16(q.Dst), 128)) {
+		if r := e.choose(q); r != nil {
+			return r
+		}
+	}
+	return nil
+}
+
+// selectSource chooses the source for a destination whose packets leave by a link, 0 = not known (RFC 6724
+// 5).
+func (v *view) selectSource(dst *[16]byte, out int) (src [16]byte, ok bool) {
+	q := srcsel.Query{Dst: *dst, Out: out}
+	var best *srcsel.Candidate
+	for i := range v.cands {
+		c := &v.cands[i]
+		if !srcsel.InSet(&q, c) {
+			continue
+		}
+		if best == nil {
+			best = c
+		} else if better, _ := srcsel.Better(&q, c, best, v.labels); better {
+			best = c
+		}
+	}
+	if best == nil {
+		return src, false
+	}
+	return best.Addr, true
+}
+
+// Route implements [module.Router].
+func (m *Module) Route(q module.RouteQuery) module.RouteResult {
+	res, _ := m.answer(q, nil)
+	return res
+}
+
+// answer answers a question; byRule reports that a rule on the source has chosen the source.
+func (m *Module) answer(q module.RouteQuery, tr *trace) (res module.RouteResult, byRule bool) {
+	v := m.view.Load()
+	dst := q.Dst.As16()
+	hasSrc := q.Src.IsValid() && !q.Src.IsUnspecified()
+	src := func(out int, r *packet.Route) netip.Addr {
+		if hasSrc {
+			return q.Src
+		}
+		if r.PrefSrc.IsValid() {
+			return r.PrefSrc
+		}
+		a, ok := v.selectSource(&dst, out)
+		if !ok {
+			return netip.Addr{}
+		}
+		return netip.AddrFrom16(a)
+	}
+	if a := m.host.Addrs().Lookup(&dst, q.Out); a != nil && a.Assigned() {
+		r := &packet.Route{Type: packet.RouteLocal, Dev: a.Link, OnLink: true, Prefix: netip.PrefixFrom(q.Dst, 128), Table: tableLocal}
+		if a.Anycast {
+			r.Type = packet.RouteAnycast
+		}
+		return module.RouteResult{Route: r, NextHop: q.Dst, Out: a.Link, Src: src(a.Link, r)}, false
+	}
+	if q.Dst.IsMulticast() || q.Dst.IsLinkLocalUnicast() {
+		if q.Out == 0 {
+			return module.RouteResult{}, false
+		}
+		r := &packet.Route{Dev: q.Out, OnLink: true, Prefix: netip.PrefixFrom(q.Dst, 128), Table: tableMain}
+		return module.RouteResult{Route: r, NextHop: q.Dst, Out: q.Out, Src: src(q.Out, r)}, false
+	}
+	req := request{Request: rule.Request{
+		Dst: dst, HasSrc: hasSrc, In: q.In, Out: q.Out, Mark: q.Mark, DSField: q.DSField &^ 3, Proto: q.Proto, SPort: q.SPort, DPort: q.DPort,
+	}}
+	if hasSrc {
+		req.Src = q.Src.As16()
+	}
+	f := v.search(&req, tr)
+	r := f.route
+	if r == nil {
+		return module.RouteResult{}, false
+	}
+	res = module.RouteResult{Route: r, NextHop: q.Dst, Out: r.Dev}
+	if r.Type != packet.RouteUnicast {
+		return res, false
+	}
+	if !r.OnLink {
+		res.NextHop = netip.AddrFrom16(r.Gateway)
+	}
+	if f.byRule {
+		res.Src = netip.AddrFrom16(f.src)
+	} else {
+		res.Src = src(r.Dev, r)
+	}
+	return res, f.byRule
+}
+
+// SelectSource implements [module.Router].
+func (m *Module) SelectSource(dst netip.Addr, out int, mark uint32) netip.Addr {
+	if out == 0 && !dst.IsLinkLocalUnicast() && !dst.IsMulticast() {
+		if r := m.Route(module.RouteQuery{Dst: dst, Mark: mark}); r.Src.IsValid() {
+			return r.Src
+		}
+	}
+	d := dst.As16()
+	a, ok := m.view.Load().selectSource(&d, out)
+	if !ok {
+		return netip.Addr{}
+	}
+	return netip.AddrFrom16(a)
+}
+
+// RouteBatch implements [module.Router].
+func (m *Module) RouteBatch(ps []*packet.Packet) {
+	v := m.view.Load()
+	for len(ps) > 0 {
+		n := min(len(ps), maxBatch)
+		if v.plain {
+			v.batchMain(ps[:n])
+		} else {
+			v.batchRules(ps[:n])
+		}
+		ps = ps[n:]
+	}
+}
+
+// maxBatch is how many packets are looked up at once.
+const maxBatch = 64
+
+// batchMain is for nodes without rules of their own: table main has the answers.
+func (v *view) batchMain(ps []*packet.Packet) {
+	var addrs [maxBatch]*[16]byte
+	var out [maxBatch]*entry
+	for i, p := range ps {
+		addrs[i] = (*[16]byte)(p.Bytes()[24:40])
+	}
+	s := v.tables[slotMain]
+	s.Batch(addrs[:len(ps)], out[:len(ps)])
+	for i, p := range ps {
+		e := out[i]
+		if e == nil || linkScope(addrs[i]) {
+			continue
+		}
+		if e.single && (p.Out == 0 || p.In != 0) {
+			take(p, e.best, addrs[i])
+			continue
+		}
+		var q request
+		q.of(p, false)
+		take(p, v.pick(s, e, &q), addrs[i])
+	}
+}
+
+// batchRules finds for each packet the rule whose table is searched first, and looks up those of one
+// table together; who has no route there goes on at the next rule.
+func (v *view) batchRules(ps []*packet.Packet) {
+	var qs [maxBatch]request
+	var at [maxBatch]int // the rule that is to be asked; -1 = done
+	left := 0
+	for i, p := range ps {
+		at[i] = -1
+		if linkScope((*[16]byte)(p.Bytes()[24:40])) {
+			continue
+		}
+		qs[i].of(p, v.rules.NeedsPorts)
+		if at[i] = v.nextTable(&qs[i], p, 0); at[i] >= 0 {
+			left++
+		}
+	}
+	var addrs [maxBatch]*[16]byte
+	var idx [maxBatch]int
+	for left > 0 {
+		slot, n := -1, 0
+		for i := range ps {
+			if at[i] < 0 {
+				continue
+			}
+			s := v.rules.At(at[i]).Slot
+			if slot < 0 {
+				slot = s
+			}
+			if s == slot {
+				addrs[n], idx[n] = &qs[i].Dst, i
+				n++
+			}
+		}
+		var out [maxBatch]*entry
+		s := v.tables[slot]
+		s.Batch(addrs[:n], out[:n])
+		for k, i := range idx[:n] {
+			q, c := &qs[i], v.rules.At(at[i])
+			var r *packet.Route
+			if out[k] != nil {
+				r = v.pick(s, out[k], q)
+			}
+			var f found
+			if v.conforms(c, r, q, &f, nil) {
+				take(ps[i], r, &q.Dst)
+				at[i] = -1
+			} else {
+				at[i] = v.nextTable(q, ps[i], at[i]+1)
+			}
+			if at[i] < 0 {
+				left--
+			}
+		}
+	}
+}
+
+// nextTable returns the index of the first rule at or behind from that looks up a table for the
+// packet; -1 when the search has ended, with the packet's route set if there is one.
+func (v *view) nextTable(q *request, p *packet.Packet, from int) int {
+	for i := v.rules.Next(&q.Request, from); i >= 0; i = v.rules.Next(&q.Request, i+1) {
+		c := v.rules.At(i)
+		switch c.Rule.Action {
+		case rule.Lookup:
+			if v.tables[c.Slot].RIB().Size() > 0 {
+				return i
+			}
+		case rule.Goto:
+			if c.Next >= 0 {
+				i = c.Next - 1
+			}
+		case rule.Blackhole:
+			p.Route = routeBlackhole
+			return -1
+		case rule.Prohibit:
+			p.Route = routeProhibit
+			return -1
+		case rule.Unreachable:
+			return -1
+		}
+	}
+	return -1
+}
+
+// of makes the request of a packet.
+func (q *request) of(p *packet.Packet, ports bool) {
+	b := p.Bytes()
+	q.pkt = p
+	q.Src, q.Dst = [16]byte(b[8:24]), [16]byte(b[24:40])
+	q.HasSrc = !wire.IsUnspecified(&q.Src)
+	q.In, q.Mark = p.In, p.Mark
+	if p.In == 0 {
+		q.Out = p.Out
+	}
+	q.DSField = (b[0]<<4 | b[1]>>4) &^ 3
+	if ports {
+		q.ports(p, b)
+	}
+}
+
+// linkScope reports whether a destination means something on one link only: the link is part of the
+// address then, and there is nothing to choose.
+func linkScope(dst *[16]byte) bool { return dst[0] == 0xff || wire.IsLinkLocal(dst) }
+
+// take gives a packet its route. One of type throw is none: there is no table left to look into.
+func take(p *packet.Packet, r *packet.Route, dst *[16]byte) {
+	if r == nil || r.Type == packet.RouteThrow {
+		return
+	}
+	p.Route = r
+	if r.Dev != 0 {
+		p.Out = r.Dev
+	}
+	if r.OnLink {
+		p.NextHop = *dst
+	} else {
+		p.NextHop = r.Gateway
+	}
+}
+
+// ports adds the upper-layer protocol and its ports. A fragment that is not the first has no ports.
+func (q *request) ports(p *packet.Packet, b []byte) {
+	proto, off := p.Proto, p.TransOff
+	if p.In == 0 { // of this node: nobody has looked at its headers yet
+		var c wire.Chain
+		c.Walk(b)
+		proto, off = c.Proto, c.Off
+		if c.FragOffset != 0 {
+			off = len(b)
+		}
+	} else if p.FragOff != 0 && binary.BigEndian.Uint16(b[p.FragOff+2:])&^7 != 0 {
+		off = len(b)
+	}
+	q.Proto = proto
+	switch proto {
+	case wire.TCP, wire.UDP, wire.SCTP, wire.DCCP, wire.UDPLite:
+		if off+4 <= len(b) {
+			q.SPort, q.DPort = binary.BigEndian.Uint16(b[off:]), binary.BigEndian.Uint16(b[off+2:])
+		}
+	}
+}
