@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"os/exec"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -17,6 +18,8 @@ var floods = []string{
 	"atk6-fake_advertise6 e0 2001:db8:1::77 ff02::1", "atk6-parasite6 e0",
 }
 
+var lossOf = regexp.MustCompile(`[0-9.]+% packet loss`)
+
 // TestFloodedHost: on a link where somebody floods with advertisements and solicitations of routers and
 // neighbors, a host keeps what it has from the real router, its tables keep their bounds and its memory its
 // size, and conversations go on.
@@ -24,7 +27,8 @@ func TestFloodedHost(t *testing.T) {
 	need(t, "radvd", "atk6-flood_router26")
 	at := lan(t, "lvt", "router", "evil")
 	sh(t, "ip -n "+at["router"]+" -6 addr add fe80::1/64 dev e0 nodad; ip -n "+at["router"]+" -6 addr add 2001:db8:9::9/128 dev lo")
-	radvd(t, at["router"], "interface e0 { AdvSendAdvert on; MaxRtrAdvInterval 4; MinRtrAdvInterval 3; AdvDefaultLifetime 1800; AdvDefaultPreference high; prefix 2001:db8:1::/64 {}; route 2001:db8:f::/48 {}; };")
+	// radvd itself sends nothing for as long as the flood keeps it busy: what it advertises has to outlive that.
+	radvd(t, at["router"], "interface e0 { AdvSendAdvert on; MaxRtrAdvInterval 4; MinRtrAdvInterval 3; AdvDefaultLifetime 1800; AdvDefaultPreference high; prefix 2001:db8:1::/64 {}; route 2001:db8:f::/48 { AdvRouteLifetime 1800; }; };")
 	a := start(t, `
 links:
   - {name: wan0, kind: af_packet, host_device: e0, netns: `+at["lvt"]+`, forwarding: false, link_local: "fe80::77", host: {stable_privacy: false}}
@@ -69,7 +73,9 @@ links:
 			}
 			out := a.must("ping", "-c", seconds(20, 200), "-i", "0.1", "-W", "2", "-I", src, "2001:db8:9::9")
 			_ = c.Wait()
-			if !strings.Contains(out, " 0% packet loss") {
+			// Of some 100,000 packets a second the queues between the kernel's devices lose some, ours among them.
+			var lost float64
+			if _, err := fmt.Sscanf(lossOf.FindString(out), "%f%%", &lost); err != nil || lost > 1 {
 				t.Errorf("ping through the router meanwhile:\n%s", out)
 			}
 			if sent := tx() - n; sent < 1 {
