@@ -15,12 +15,14 @@ import (
 // Protocol numbers (RFC 8200 4.1 and the registry).
 const (
 	HopByHop  = 0
+	IPv4Encap = 4
 	TCP       = 6
 	UDP       = 17
 	DCCP      = 33
 	IPv6Encap = 41
 	Routing   = 43
 	Fragment  = 44
+	GRE       = 47
 	ESP       = 50
 	AH        = 51
 	ICMPv6    = 58

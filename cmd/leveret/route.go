@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -77,6 +78,21 @@ func (r *routeChange) parse(args []string) error {
 	if len(args) > 0 && oneOf(&r.Type, "", routeTypes...)(args[0]) == nil {
 		args = args[1:]
 	}
+	for i := slices.Index(args, "nexthop"); i >= 0; i = slices.Index(args, "nexthop") { // each with words of its own
+		hop, rest := args[i+1:], []string(nil)
+		if next := slices.Index(hop, "nexthop"); next >= 0 {
+			hop, rest = hop[:next], hop[next:]
+		}
+		h := routeapi.NextHop{Flags: []string{}}
+		w := words{values: map[string]func(string) error{
+			"via": addr(&h.Gateway), "dev": text(&h.Dev), "oif": text(&h.Dev), "weight": number(&h.Weight, "weight", 1, 256),
+		}}
+		if err := w.parse(hop); err != nil {
+			return err
+		}
+		r.NextHops = append(r.NextHops, h)
+		args = append(slices.Clone(args[:i]), rest...)
+	}
 	if err := r.words().parse(args); err != nil {
 		return err
 	}
@@ -124,7 +140,7 @@ func (c *cli) routeCommand() *cobra.Command {
 	edit := func(op string) verbFunc {
 		return func(ctx context.Context, args []string) error { return c.routeEdit(ctx, op, args) }
 	}
-	const spec = " [TYPE] PREFIX [from PREFIX] [via ADDR] [dev LINK] [metric N] [table T] [proto P] [src ADDR] [mtu N] [pref low|medium|high] [expires SECONDS]"
+	const spec = " [TYPE] PREFIX [from PREFIX] [via ADDR] [dev LINK] [metric N] [table T] [proto P] [src ADDR] [mtu N] [pref low|medium|high] [expires SECONDS] [nexthop via ADDR [dev LINK] [weight N]]..."
 	return c.object(&cobra.Command{
 		Use:   "route",
 		Short: "Routes and what becomes of a packet",
@@ -145,7 +161,8 @@ func (c *cli) routeCommand() *cobra.Command {
 		c.verb("add"+spec, "Add a route",
 			`  leveret route add 2001:db8:2::/48 via fe80::1 dev wan0
   leveret route add blackhole 2001:db8:bad::/48
-  leveret route add default via fe80::1 dev wan0 metric 512 mtu 1400`, change, edit("add")),
+  leveret route add default via fe80::1 dev wan0 metric 512 mtu 1400
+  leveret route add default nexthop via fe80::1 dev wan0 weight 2 nexthop via fe80::2 dev wan1`, change, edit("add")),
 		c.verb("replace"+spec, "Add a route or replace it", `  leveret route replace default via fe80::2 dev wan0`, change, edit("replace")),
 		c.verb("del"+spec, "Delete a route", `  leveret route del 2001:db8:2::/48
   leveret route del default via fe80::2 dev wan0`, change, edit("del"), "delete"),

@@ -128,6 +128,25 @@ func (m *Module) render(now clock.Instant, table uint32, r *fib.Route) routeapi.
 	return out
 }
 
+// addNextHop makes a route one of several next hops: last is its only one so far, or the last of them.
+func (m *Module) addNextHop(out *routeapi.Route, last, r *fib.Route) {
+	hop := func(r *fib.Route) routeapi.NextHop {
+		h := routeapi.NextHop{Gateway: r.Via, Weight: int(max(r.Weight, 1)), Flags: []string{}}
+		if l := m.links.Index(r.Link); l != nil {
+			h.Dev = l.Name
+			if !l.Usable() {
+				h.Flags = append(h.Flags, "linkdown")
+			}
+		}
+		return h
+	}
+	if len(out.NextHops) == 0 {
+		out.NextHops = []routeapi.NextHop{hop(last)}
+		out.Gateway, out.Dev, out.Flags = netip.Addr{}, "", []string{}
+	}
+	out.NextHops = append(out.NextHops, hop(r))
+}
+
 // dstText writes a prefix as iproute2 does.
 func dstText(p netip.Prefix) string {
 	switch p.Bits() {
@@ -164,10 +183,17 @@ func (m *Module) show(now clock.Instant, req module.Request) (any, error) {
 		if t == nil { // none yet: it is there from its first use on
 			continue
 		}
+		var last fib.Route
 		for _, r := range t.All() {
-			if f.takes(&r) {
+			switch {
+			case !f.takes(&r):
+				continue
+			case r.Sibling(&last):
+				m.addNextHop(&out[len(out)-1], &last, &r)
+			default:
 				out = append(out, m.render(now, id, &r))
 			}
+			last = r
 		}
 	}
 	return out, nil
@@ -203,20 +229,74 @@ func (m *Module) change(now clock.Instant, req module.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	rs, err := m.requested(&b)
+	if err != nil {
+		return nil, err
+	}
+	if b.Op == "del" {
+		for i := range rs {
+			if err := m.deleteRoute(table, &rs[i], &b); err != nil {
+				return nil, refuse(err)
+			}
+		}
+		return struct{}{}, nil
+	}
+	for i := range rs {
+		if err := m.complete(now, &rs[i], b.Expires); err != nil {
+			return nil, err
+		}
+		if table == tableLocal && rs[i].Type.HasDevice() {
+			return nil, module.Refuse("Invalid argument: table local follows the addresses")
+		}
+		for _, x := range rs[:i] {
+			if x.Via == rs[i].Via && x.Link == rs[i].Link {
+				return nil, module.Refuse("Error: the same next hop twice")
+			}
+		}
+	}
+	m.together(func() { err = m.addRoutes(table, b.Op, rs) })
+	return struct{}{}, err
+}
+
+// addRoutes adds the next hops of one route, or none of them.
+func (m *Module) addRoutes(table uint32, op string, rs []fib.Route) error {
+	t := m.table(table)
+	switch op {
+	case "add":
+		if err := t.Add(rs[0]); err != nil {
+			return refuse(err)
+		}
+		m.came(table, rs[0])
+		rs = rs[1:]
+	case "append":
+		for _, r := range rs {
+			if slices.ContainsFunc(t.Routes(r.Prefix), func(x fib.Route) bool { return x.SameHop(&r) }) {
+				return refuse(fib.ErrExists)
+			}
+		}
+	case "replace":
+		m.removeAll(table, func(x *fib.Route) bool {
+			return x.Prefix == rs[0].Prefix && x.From == rs[0].From && x.Metric == rs[0].Metric
+		})
+	default:
+		return module.Refuse("unknown operation \"" + op + "\"")
+	}
+	for _, r := range rs {
+		if err := t.Append(r); err != nil {
+			return refuse(err)
+		}
+		m.came(table, r)
+	}
+	return nil
+}
+
+// requested reads the routes of a request, one for each next hop.
+func (m *Module) requested(b *routeapi.Request) ([]fib.Route, error) {
 	p, ok := parsePrefix(b.Dst)
 	if !ok {
 		return nil, module.Refuse("inet6 prefix is expected rather than \"" + b.Dst + "\".")
 	}
-	r := fib.Route{
-		Prefix: p, Metric: b.Metric, Protocol: b.Proto, Via: b.Via, MTU: b.MTU, PrefSrc: b.Src, Pref: b.Pref, Expires: clock.Never,
-	}
-	if b.Dev != "" {
-		l := m.links.Name(b.Dev)
-		if l == nil {
-			return nil, noDevice(b.Dev)
-		}
-		r.Link = l.Index
-	}
+	r := fib.Route{Prefix: p, Metric: b.Metric, Protocol: b.Proto, MTU: b.MTU, PrefSrc: b.Src, Pref: b.Pref, Expires: clock.Never}
 	if b.Type != "" {
 		if r.Type, ok = fib.ParseType(b.Type); !ok {
 			return nil, module.Refuse("unknown route type \"" + b.Type + "\"")
@@ -227,40 +307,57 @@ func (m *Module) change(now clock.Instant, req module.Request) (any, error) {
 			return nil, module.Refuse("inet6 prefix is expected rather than \"" + b.From + "\".")
 		}
 	}
-	if b.Op == "del" {
-		if m.tables[table] == nil {
-			return nil, refuse(fib.ErrNotFound)
-		}
-		err := m.remove(table, p, func(x *fib.Route) bool {
-			return x.From == r.From && (r.Link == 0 || x.Link == r.Link) && (!r.Via.IsValid() || x.Via == r.Via) && (r.Metric == 0 || x.Metric == r.Metric) &&
-				(r.Protocol == "" || x.Protocol == r.Protocol) && (b.Type == "" || x.Type == r.Type)
-		})
-		return struct{}{}, refuse(err)
+	hops := b.NextHops
+	if len(hops) == 0 {
+		hops = []routeapi.NextHop{{Gateway: b.Via, Dev: b.Dev}}
+	} else if b.Via.IsValid() || b.Dev != "" || r.Type != fib.Unicast {
+		return nil, module.Refuse("Error: a route has either nexthops or via and dev.")
 	}
-	if err := m.complete(now, &r, b.Expires); err != nil {
-		return nil, err
-	}
-	if table == tableLocal && r.Type.HasDevice() {
-		return nil, module.Refuse("Invalid argument: table local follows the addresses")
-	}
-	switch b.Op {
-	case "add":
-		if err := m.table(table).Add(r); err != nil {
-			return nil, refuse(err)
+	rs := make([]fib.Route, 0, len(hops))
+	for _, h := range hops {
+		r.Via, r.Weight, r.Link = h.Gateway, uint16(h.Weight), 0
+		if h.Dev != "" {
+			l := m.links.Name(h.Dev)
+			if l == nil {
+				return nil, noDevice(h.Dev)
+			}
+			r.Link = l.Index
 		}
-	case "append":
-		if err := m.table(table).Append(r); err != nil {
-			return nil, refuse(err)
+		if h.Weight < 0 || h.Weight > maxWeight {
+			return nil, module.Refuse(fmt.Sprintf("argument \"%d\" is wrong: \"weight\" is 1 to %d", h.Weight, maxWeight))
 		}
-	case "replace":
-		if old, ok := m.table(table).Replace(r); ok {
-			m.gone(table, old)
+		if len(b.NextHops) > 0 && !h.Gateway.IsValid() {
+			return nil, module.Refuse("Error: each nexthop needs via.")
 		}
-	default:
-		return nil, module.Refuse("unknown operation \"" + b.Op + "\"")
+		rs = append(rs, r)
 	}
-	m.came(table, r)
-	return struct{}{}, nil
+	return rs, nil
+}
+
+// deleteRoute deletes the first route that is as given, with all its next hops unless one is named.
+func (m *Module) deleteRoute(table uint32, r *fib.Route, b *routeapi.Request) error {
+	t := m.tables[table]
+	if t == nil { // none yet: it is there from its first use on
+		return fib.ErrNotFound
+	}
+	match := func(x *fib.Route) bool {
+		return x.From == r.From && (r.Link == 0 || x.Link == r.Link) && (!r.Via.IsValid() || x.Via == r.Via) && (r.Metric == 0 || x.Metric == r.Metric) &&
+			(r.Protocol == "" || x.Protocol == r.Protocol) && (b.Type == "" || x.Type == r.Type)
+	}
+	list := t.Routes(r.Prefix)
+	i := slices.IndexFunc(list, func(x fib.Route) bool { return match(&x) })
+	if i < 0 {
+		return fib.ErrNotFound
+	}
+	first := list[i]
+	m.together(func() {
+		for one := true; one; one = !r.Via.IsValid() && first.Multipath() {
+			if m.remove(table, r.Prefix, func(x *fib.Route) bool { return match(x) && (*x == first || x.Sibling(&first)) }) != nil {
+				return
+			}
+		}
+	})
+	return nil
 }
 
 func refuse(err error) error {

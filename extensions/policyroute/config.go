@@ -9,6 +9,7 @@ import (
 	"leveret/appliance/clock"
 	"leveret/appliance/module"
 	"leveret/extensions/policyroute/fib"
+	"leveret/extensions/policyroute/nexthop"
 )
 
 // RouteConfig is one item of routing.routes.
@@ -54,13 +55,59 @@ func (m *Module) Prepare(next *module.Config) (func(clock.Instant), error) {
 	names, err := prepareTables(next.Sections["routing.tables"])
 	routes, err2 := prepareRoutes(next, names)
 	rules, err3 := prepareRules(next, names)
+	how, err4 := prepareMultipath(next.Sections["routing.multipath"])
 	return func(clock.Instant) {
 		m.together(func() { // for packets it is one change
 			m.names = names
+			m.commitMultipath(how)
 			m.commitRoutes(routes)
 			m.commitRules(rules)
 		})
-	}, errors.Join(err, err2, err3)
+	}, errors.Join(err, err2, err3, err4)
+}
+
+// MultipathConfig is routing.multipath: how flows are shared out to the next hops of one route.
+type MultipathConfig struct {
+	Select string `mapstructure:"select"`
+	Hash   string `mapstructure:"hash"`
+	Seed   uint64 `mapstructure:"seed"`
+}
+
+func prepareMultipath(s module.Section) (mc MultipathConfig, err error) {
+	mc = MultipathConfig{Select: "hash", Hash: nexthop.L4.String()}
+	if s == nil || !s.Present() {
+		return mc, nil
+	}
+	if err := s.Decode(&mc); err != nil {
+		return mc, err
+	}
+	if mc.Select != "hash" {
+		err = s.Fault("select", fmt.Sprintf("%q: want hash (round_robin is not built yet)", mc.Select), "")
+	}
+	if _, ok := nexthop.ParsePolicy(mc.Hash); !ok {
+		err = errors.Join(err, s.Fault("hash", fmt.Sprintf("%q: want l3, l4, inner or flowlabel", mc.Hash), ""))
+	}
+	return mc, err
+}
+
+// commitMultipath puts a way of sharing in force. With a seed it is the same after a restart, without
+// one nobody can know it.
+func (m *Module) commitMultipath(mc MultipathConfig) {
+	next := *m.choice
+	next.policy, _ = nexthop.ParsePolicy(mc.Hash)
+	if mc.Seed != 0 {
+		next.key = nexthop.Key{mc.Seed, ^mc.Seed}
+	} else if m.seeded {
+		next.key = nexthop.Key{m.host.Rand().Uint64(), m.host.Rand().Uint64()}
+	}
+	m.seeded = mc.Seed != 0
+	if next == *m.choice {
+		return
+	}
+	m.choice = &next
+	for _, t := range m.slots {
+		m.batch.rebuild(t)
+	}
 }
 
 // items decodes the items of a section that is a list; none if it is not there.

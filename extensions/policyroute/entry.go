@@ -6,6 +6,7 @@ import (
 
 	"leveret/appliance/packet"
 	"leveret/extensions/policyroute/fib"
+	"leveret/extensions/policyroute/nexthop"
 )
 
 // entry is what a prefix leads to: the route in force, and all that could be for lookups that are
@@ -18,7 +19,9 @@ type entry struct {
 	equal []share
 	// bySource are the routes for some sources only, the longest source prefix first.
 	bySource []sourced
-	key      uint64 // of the hash that chooses
+	// threshold shares flows out to equal by their weights; nil = equal are routers that advertised themselves.
+	threshold *nexthop.Threshold
+	choice    *choice
 	// single: best is the answer for whoever is not bound to a link.
 	single bool
 }
@@ -28,6 +31,13 @@ type share struct {
 	route   *packet.Route
 	sources []netip.Prefix // it advertised these
 	standby bool           // for packets with such a source only
+	weight  uint16         // of configured ones, against each other; 0 = 1
+}
+
+// choice is how flows are shared out.
+type choice struct {
+	policy nexthop.Policy
+	key    nexthop.Key
 }
 
 // sourced are the routes for the sources of one prefix.
@@ -60,6 +70,10 @@ func (e *entry) choose(q *request) *packet.Route {
 		return nil
 	case e.equal == nil:
 		return e.best
+	}
+	if e.threshold != nil {
+		f := q.flow(e.choice.policy)
+		return e.equal[e.threshold.Select(f.Hash(e.choice.key))].route
 	}
 	return e.share(q)
 }
@@ -97,8 +111,7 @@ func (m *Module) entryFor(t *table, list []fib.Route) *entry {
 
 // entryOfSource builds what the routes of a list for one source prefix lead to.
 func (m *Module) entryOfSource(t *table, list []fib.Route, src netip.Prefix) *entry {
-	e := &entry{key: m.shareKey}
-	var standby []*packet.Route
+	var force, standby []inForce // in the order of the list: by metric, then age
 	for i := range list {
 		r := &list[i]
 		if r.From != src || r.Type.HasDevice() && !m.usable(r.Link) {
@@ -114,32 +127,71 @@ func (m *Module) entryOfSource(t *table, list []fib.Route, src netip.Prefix) *en
 		if r.Via.IsValid() {
 			pr.Gateway = r.Via.As16()
 		}
-		if r.Protocol == protoRA {
-			if s := m.learned[keyOf(r)].Sources; !r.Standby || len(s) > 0 {
-				e.equal = append(e.equal, share{route: pr, sources: s, standby: r.Standby})
-			}
-		}
 		if r.Standby {
-			standby = append(standby, pr)
-			continue
+			standby = append(standby, inForce{r, pr})
+		} else {
+			force = append(force, inForce{r, pr})
 		}
-		if e.best == nil {
-			e.best = pr
-		}
-		e.all = append(e.all, pr)
 	}
-	if e.best == nil {
+	if len(force) == 0 {
 		return nil
 	}
-	e.all = append(e.all, standby...)
-	// Routers share only with those of the route in force.
-	mine := func(s share) bool { return s.route == e.best }
-	if slices.ContainsFunc(e.equal, mine) {
-		e.equal = slices.DeleteFunc(e.equal, func(s share) bool { return s.route.Metric != e.best.Metric })
+	best := force[0]
+	for _, x := range force[1:] { // of those with the least metric, the one that is preferred most
+		if x.list.Metric == best.list.Metric && rank(x.list.Pref) > rank(best.list.Pref) {
+			best = x
+		}
 	}
-	if len(e.equal) < 2 || !slices.ContainsFunc(e.equal, mine) {
-		e.equal = nil
+	e := &entry{best: best.route, choice: m.choice}
+	for _, x := range append(slices.Clone(force), standby...) {
+		e.all = append(e.all, x.route)
+	}
+	if best.list.Protocol == protoRA {
+		m.shareLearned(e, best, force, standby)
+	} else {
+		e.shareConfigured(best, force)
 	}
 	e.single = e.equal == nil
 	return e
+}
+
+// inForce is a route of the list and what packets get of it.
+type inForce struct {
+	list  *fib.Route
+	route *packet.Route
+}
+
+// rank orders the preferences of RFC 4191 2.1.
+func rank(pref string) int { return slices.Index([]string{"low", "medium", "high"}, pref) }
+
+// shareLearned notes the advertised routers that share with the best one: those as good as it, and those
+// on standby that packets from prefixes of theirs go to.
+func (m *Module) shareLearned(e *entry, best inForce, force, standby []inForce) {
+	for _, x := range append(slices.Clone(force), standby...) {
+		if x.list.Protocol != protoRA || x.list.Metric != best.list.Metric {
+			continue
+		}
+		if s := m.learned[keyOf(x.list)].Sources; !x.list.Standby || len(s) > 0 {
+			e.equal = append(e.equal, share{route: x.route, sources: s, standby: x.list.Standby})
+		}
+	}
+	if len(e.equal) < 2 {
+		e.equal = nil
+	}
+}
+
+// shareConfigured notes the gateways that flows are shared out to.
+func (e *entry) shareConfigured(best inForce, force []inForce) {
+	var weights []uint16
+	for _, x := range force {
+		if x.list.Sibling(best.list) {
+			e.equal = append(e.equal, share{route: x.route, weight: x.list.Weight})
+			weights = append(weights, x.list.Weight)
+		}
+	}
+	if len(e.equal) < 2 {
+		e.equal = nil
+		return
+	}
+	e.threshold = nexthop.NewThreshold(weights)
 }

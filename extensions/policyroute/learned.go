@@ -109,7 +109,7 @@ func (e *entry) share(q *request) *packet.Route {
 	if own > 0 {
 		n = own
 	}
-	pick := mix(e.key, &q.Dst) % n
+	pick := mix(e.choice.key[0], &q.Dst) % n
 	for i := range e.equal {
 		s := &e.equal[i]
 		if own > 0 && !s.has(from) || own == 0 && s.standby {

@@ -7,6 +7,7 @@ import (
 	"leveret/appliance/clock"
 	"leveret/appliance/module"
 	"leveret/extensions/policyroute/fib"
+	"leveret/extensions/policyroute/nexthop"
 	"leveret/extensions/policyroute/rule"
 	"leveret/extensions/policyroute/srcsel"
 )
@@ -23,13 +24,13 @@ type Module struct {
 	// view is what workers read: rules, tables and candidates that belong together.
 	view atomic.Pointer[view]
 
-	shareKey uint64 // keeps others from knowing which destinations share a router
-
 	// Loop only.
 	tables  map[uint32]*table
 	slots   []*table // the same, by slot
 	names   tableNames
 	rules   *rule.DB
+	choice  *choice                 // immutable: another one comes in its place
+	seeded  bool                    // its key is of the configuration
 	kernel  map[kernelKey]fib.Route // connected and local routes, by what makes them
 	learned map[learnedKey]module.LearnedRoute
 	// lastLearned is all that was learned; learned leaves out what is connected anyway.
@@ -66,13 +67,13 @@ func (m *Module) Name() string { return "policyroute" }
 
 // Claims implements [module.Module].
 func (m *Module) Claims() []string {
-	return []string{"routing.routes", "routing.rules", "routing.tables"}
+	return []string{"routing.routes", "routing.rules", "routing.tables", "routing.multipath"}
 }
 
 // Init implements [module.Module].
 func (m *Module) Init(h module.Host) error {
 	m.host = h
-	m.shareKey = h.Rand().Uint64()
+	m.choice = &choice{key: nexthop.Key{h.Rand().Uint64(), h.Rand().Uint64()}}
 	m.added, m.removed = h.Counter("routes_added"), h.Counter("routes_removed")
 	m.rulesAdded, m.rulesRemoved = h.Counter("rules_added"), h.Counter("rules_removed")
 	h.Handle("GET", "/v1/route", m.show)

@@ -8,6 +8,7 @@ import (
 	"leveret/appliance/packet"
 	"leveret/appliance/wire"
 	"leveret/extensions/policyroute/fib"
+	"leveret/extensions/policyroute/nexthop"
 	"leveret/extensions/policyroute/rule"
 	"leveret/extensions/policyroute/srcsel"
 )
@@ -392,22 +393,36 @@ func take(p *packet.Packet, r *packet.Route, dst *[16]byte) {
 
 // ports adds the upper-layer protocol and its ports. A fragment that is not the first has no ports.
 func (q *request) ports(p *packet.Packet, b []byte) {
-	proto, off := p.Proto, p.TransOff
-	if p.In == 0 { // of this node: nobody has looked at its headers yet
-		var c wire.Chain
-		c.Walk(b)
-		proto, off = c.Proto, c.Off
-		if c.FragOffset != 0 {
-			off = len(b)
-		}
-	} else if p.FragOff != 0 && binary.BigEndian.Uint16(b[p.FragOff+2:])&^7 != 0 {
-		off = len(b)
-	}
+	proto, off, fragOff := transport(p, b)
 	q.Proto = proto
+	if fragOff != 0 && binary.BigEndian.Uint16(b[fragOff+2:])&^7 != 0 {
+		return
+	}
 	switch proto {
 	case wire.TCP, wire.UDP, wire.SCTP, wire.DCCP, wire.UDPLite:
 		if off+4 <= len(b) {
 			q.SPort, q.DPort = binary.BigEndian.Uint16(b[off:]), binary.BigEndian.Uint16(b[off+2:])
 		}
 	}
+}
+
+// transport returns a packet's upper-layer protocol, the offset of its header, and that of the Fragment
+// header, 0 if there is none.
+func transport(p *packet.Packet, b []byte) (proto uint8, off, fragOff int) {
+	if p.In != 0 {
+		return p.Proto, p.TransOff, p.FragOff
+	}
+	var c wire.Chain // of this node: nobody has looked at its headers yet
+	c.Walk(b)
+	return c.Proto, c.Off, c.Fragment
+}
+
+// flow returns what makes the request one of a flow.
+func (q *request) flow(p nexthop.Policy) nexthop.Flow {
+	if q.pkt == nil {
+		return nexthop.Flow{Src: q.Src, Dst: q.Dst, Proto: q.Proto, SPort: q.SPort, DPort: q.DPort}
+	}
+	b := q.pkt.Bytes()
+	proto, off, fragOff := transport(q.pkt, b)
+	return nexthop.FlowOf(p, b, proto, off, fragOff != 0)
 }

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -57,7 +58,29 @@ func newKernel(t *testing.T, w *world) *kernel {
 	}
 	t.Cleanup(func() { _ = k.conn.Close() })
 	k.links = linkIndexes(t, name)
+	k.settle(w)
 	return k
+}
+
+// settle waits until every address is the namespace's own: the kernel makes them so in the background.
+func (k *kernel) settle(w *world) {
+	for end := time.Now().Add(10 * time.Second); ; {
+		left := 0
+		for _, as := range w.addrs {
+			for _, a := range as[1:] { // behind the link-local one
+				if got := k.ask(&question{dst: a.Addr()}); got.table != unix.RT_TABLE_LOCAL {
+					left++
+				}
+			}
+		}
+		if left == 0 {
+			return
+		}
+		if time.Now().After(end) {
+			k.t.Fatalf("%d addresses are not in use", left)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 // linkIndexes lists the links of a namespace.

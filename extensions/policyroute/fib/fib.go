@@ -194,13 +194,29 @@ func (t *Table) Each(f func(p netip.Prefix, routes []Route)) {
 // inside reports whether p is inside outer.
 func inside(outer, p netip.Prefix) bool { return outer.Bits() <= p.Bits() && outer.Contains(p.Addr()) }
 
+// Multipath reports whether a route may be one of several next hops of its prefix and metric: through a
+// gateway, and not learned, as a learned one stands for itself.
+func (r *Route) Multipath() bool {
+	return r.Type == Unicast && r.Via.IsValid() && r.Protocol != "ra" && r.Protocol != "redirect"
+}
+
+// Sibling reports whether two routes are next hops of one.
+func (r *Route) Sibling(o *Route) bool {
+	return r.Multipath() && o.Multipath() && r.Prefix == o.Prefix && same(r, o) && r.Pref == o.Pref
+}
+
+// SameHop reports whether a route is another in all but what it says about it.
+func (r *Route) SameHop(o *Route) bool {
+	return r.Prefix == o.Prefix && same(r, o) && r.Link == o.Link && r.Via == o.Via && r.Type == o.Type
+}
+
 // Append adds a route beside others of its prefix and metric, as connected routes of several links
 // are; [ErrExists] if there is one with the same next hop.
 func (t *Table) Append(r Route) error {
 	r.Prefix = r.Prefix.Masked()
 	list, _ := t.byPrefix.Get(r.Prefix)
 	for i := range list {
-		if same(&list[i], &r) && list[i].Link == r.Link && list[i].Via == r.Via && list[i].Type == r.Type {
+		if list[i].SameHop(&r) {
 			return ErrExists
 		}
 	}

@@ -72,6 +72,8 @@ type Request struct {
 	Src     netip.Addr `json:"src,omitzero"`
 	Pref    string     `json:"pref,omitempty"`    // low, medium (if empty) or high
 	Expires *int64     `json:"expires,omitempty"` // seconds from now; nil = never
+	// NextHops are several gateways, in the place of Via and Dev; a weight of 0 is 1.
+	NextHops []NextHop `json:"nexthops,omitempty"`
 }
 
 // Filter selects routes: the query of GET /v1/route and the body of POST /v1/route/flush. Empty
