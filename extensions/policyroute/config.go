@@ -56,14 +56,16 @@ func (m *Module) Prepare(next *module.Config) (func(clock.Instant), error) {
 	routes, err2 := prepareRoutes(next, names)
 	rules, err3 := prepareRules(next, names)
 	how, err4 := prepareMultipath(next.Sections["routing.multipath"])
+	labels, err5 := prepareLabels(next.Sections["routing.source_selection"])
 	return func(clock.Instant) {
 		m.together(func() { // for packets it is one change
 			m.names = names
 			m.commitMultipath(how)
+			m.store(func(v *view) { v.labels = labels })
 			m.commitRoutes(routes)
 			m.commitRules(rules)
 		})
-	}, errors.Join(err, err2, err3, err4)
+	}, errors.Join(err, err2, err3, err4, err5)
 }
 
 // MultipathConfig is routing.multipath: how flows are shared out to the next hops of one route.

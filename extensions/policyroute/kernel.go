@@ -21,17 +21,30 @@ type kernelKey struct {
 // AddrsChanged implements [module.AddrObserver].
 func (m *Module) AddrsChanged(_ clock.Instant, a *module.Addrs) {
 	m.addrs = a
-	cands := make([]srcsel.Candidate, 0, len(a.All()))
-	for _, x := range a.All() {
-		cands = append(cands, srcsel.Candidate{
-			Addr: x.Addr.As16(), PrefixLen: x.PrefixLen, Link: x.Link, Deprecated: x.Deprecated || x.Optimistic, Home: x.Home, Temporary: x.Temporary,
-			Excluded: x.Tentative && !x.Optimistic || x.DADFailed || x.Anycast,
-		})
-	}
 	m.together(func() {
-		m.store(func(v *view) { v.cands = cands })
+		m.followCandidates()
 		m.followKernel()
 	})
+}
+
+// followCandidates makes the candidate sources those of the present addresses, with the routers that
+// advertised their prefixes (RFC 8028 3.3).
+func (m *Module) followCandidates() {
+	cands := make([]srcsel.Candidate, 0, len(m.addrs.All()))
+	for _, x := range m.addrs.All() {
+		var routers [][16]byte
+		for _, l := range m.lastLearned {
+			advertised := l.Link == x.Link && slices.ContainsFunc(l.Sources, func(p netip.Prefix) bool { return p.Contains(x.Addr) })
+			if via := l.Via.As16(); advertised && !slices.Contains(routers, via) {
+				routers = append(routers, via)
+			}
+		}
+		cands = append(cands, srcsel.Candidate{
+			Addr: x.Addr.As16(), PrefixLen: x.PrefixLen, Link: x.Link, Deprecated: x.Deprecated || x.Optimistic, Home: x.Home, Temporary: x.Temporary,
+			Routers: routers, Excluded: x.Tentative && !x.Optimistic || x.DADFailed || x.Anycast,
+		})
+	}
+	m.store(func(v *view) { v.cands = cands })
 }
 
 // LinksChanged implements [module.LinkObserver].

@@ -36,7 +36,10 @@ func keyOf(r *fib.Route) learnedKey {
 // what changed is put in the place of what it was.
 func (m *Module) RoutesLearned(_ clock.Instant, routes []module.LearnedRoute) {
 	m.lastLearned = routes
-	m.together(m.followLearned)
+	m.together(func() {
+		m.followLearned()
+		m.followCandidates()
+	})
 }
 
 func (m *Module) followLearned() {

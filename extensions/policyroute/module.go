@@ -67,7 +67,7 @@ func (m *Module) Name() string { return "policyroute" }
 
 // Claims implements [module.Module].
 func (m *Module) Claims() []string {
-	return []string{"routing.routes", "routing.rules", "routing.tables", "routing.multipath"}
+	return []string{"routing.routes", "routing.rules", "routing.tables", "routing.multipath", "routing.source_selection"}
 }
 
 // Init implements [module.Module].
@@ -83,6 +83,8 @@ func (m *Module) Init(h module.Host) error {
 	h.Handle("GET", "/v1/rule", m.showRules)
 	h.Handle("POST", "/v1/rule", m.changeRule)
 	h.Handle("POST", "/v1/rule/flush", m.flushRules)
+	h.Handle("GET", "/v1/addrlabel", m.showLabels)
+	h.Handle("POST", "/v1/addrlabel", m.changeLabels)
 	return nil
 }
 

@@ -91,7 +91,7 @@ func (v *view) conforms(c *rule.Compiled, r *packet.Route, q *request, f *found,
 	case r.Prefix.Bits() <= c.Rule.SuppressPrefixLen && r.Type <= packet.RouteMulticast: // as Linux, what rejects is not suppressed
 		why = "suppressed"
 	case !q.HasSrc && c.BySource():
-		src, ok := v.selectSource(&q.Dst, r.Dev)
+		src, ok := v.selectSource(&q.Dst, r.Dev, r.Gateway)
 		if ok && c.ConformsSource(&src) {
 			f.src, f.byRule = src, true
 			break
@@ -130,26 +130,15 @@ func (v *view) pick(s *fib.Snapshot[*entry], e *entry, q *request) *packet.Route
 	return nil
 }
 
-// selectSource chooses the source for a destination whose packets leave by a link, 0 = not known (RFC 6724
-// 5).
-func (v *view) selectSource(dst *[16]byte, out int) (src [16]byte, ok bool) {
-	q := srcsel.Query{Dst: *dst, Out: out}
-	var best *srcsel.Candidate
-	for i := range v.cands {
-		c := &v.cands[i]
-		if !srcsel.InSet(&q, c) {
-			continue
-		}
-		if best == nil {
-			best = c
-		} else if better, _ := srcsel.Better(&q, c, best, v.labels); better {
-			best = c
-		}
-	}
-	if best == nil {
+// selectSource chooses the source for a destination whose packets leave by a link, 0 = not known, through
+// a router, if any (RFC 6724 5).
+func (v *view) selectSource(dst *[16]byte, out int, via [16]byte) (src [16]byte, ok bool) {
+	q := srcsel.Query{Dst: *dst, Out: out, NextHop: via}
+	i, _ := srcsel.Select(&q, v.cands, v.labels)
+	if i < 0 {
 		return src, false
 	}
-	return best.Addr, true
+	return v.cands[i].Addr, true
 }
 
 // Route implements [module.Router].
@@ -170,7 +159,7 @@ func (m *Module) answer(q module.RouteQuery, tr *trace) (res module.RouteResult,
 		if r.PrefSrc.IsValid() {
 			return r.PrefSrc
 		}
-		a, ok := v.selectSource(&dst, out)
+		a, ok := v.selectSource(&dst, out, r.Gateway)
 		if !ok {
 			return netip.Addr{}
 		}
@@ -224,7 +213,7 @@ func (m *Module) SelectSource(dst netip.Addr, out int, mark uint32) netip.Addr {
 		}
 	}
 	d := dst.As16()
-	a, ok := m.view.Load().selectSource(&d, out)
+	a, ok := m.view.Load().selectSource(&d, out, [16]byte{})
 	if !ok {
 		return netip.Addr{}
 	}

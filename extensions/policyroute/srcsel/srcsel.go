@@ -2,8 +2,8 @@
 package srcsel
 
 import (
-	"math/bits"
 	"net/netip"
+	"slices"
 
 	"leveret/appliance/wire"
 )
@@ -20,14 +20,18 @@ type Candidate struct {
 	CareOf   bool // a care-of address (rule 4)
 	// Temporary (RFC 8981) is preferred by rule 7.
 	Temporary bool
-	// ByNextHop: in a prefix that the chosen next hop advertised (rule 5.5).
-	ByNextHop bool
+	// Routers are those that advertised its prefix (rule 5.5); none = the rule says nothing about it.
+	Routers [][16]byte
 }
 
 // Query is what the source is for.
 type Query struct {
 	Dst [16]byte
 	Out int // the link the packet leaves by; 0 = unknown
+	// NextHop is the router the packet goes to; the unspecified address = none, or not known.
+	NextHop [16]byte
+	// Preferences of the application (RFC 5014): public before temporary, care-of before home addresses.
+	PreferPublic, PreferCareOf bool
 }
 
 // Rule names the rule that decided between two candidates.
@@ -47,72 +51,6 @@ const (
 	RuleLongest    Rule = "8 longest matching prefix"
 )
 
-// Policy is one row of the policy table (RFC 6724 2.1).
-type Policy struct {
-	Prefix     netip.Prefix
-	Precedence int
-	Label      int
-}
-
-// PolicyTable answers by longest prefix. Immutable.
-type PolicyTable struct{ rows []row }
-
-type row struct {
-	addr  [16]byte
-	bits  int
-	prec  int
-	label int
-}
-
-// DefaultPolicy is the table of RFC 6724 2.1.
-var DefaultPolicy = NewPolicyTable([]Policy{
-	{netip.MustParsePrefix("::1/128"), 50, 0},
-	{netip.MustParsePrefix("::/0"), 40, 1},
-	{netip.MustParsePrefix("::ffff:0:0/96"), 35, 4},
-	{netip.MustParsePrefix("2002::/16"), 30, 2},
-	{netip.MustParsePrefix("2001::/32"), 5, 5},
-	{netip.MustParsePrefix("fc00::/7"), 3, 13},
-	{netip.MustParsePrefix("::/96"), 1, 3},
-	{netip.MustParsePrefix("fec0::/10"), 1, 11},
-	{netip.MustParsePrefix("3ffe::/16"), 1, 12},
-})
-
-// NewPolicyTable returns a table of those rows.
-func NewPolicyTable(ps []Policy) *PolicyTable {
-	t := &PolicyTable{}
-	for _, p := range ps {
-		t.rows = append(t.rows, row{p.Prefix.Addr().As16(), p.Prefix.Bits(), p.Precedence, p.Label})
-	}
-	return t
-}
-
-// find returns the row of the longest prefix that holds a. The table has a handful of rows.
-func (t *PolicyTable) find(a *[16]byte) (prec, label int) {
-	best := -1
-	for i := range t.rows {
-		if r := &t.rows[i]; r.bits > best && CommonPrefix(a, &r.addr) >= r.bits {
-			best, prec, label = r.bits, r.prec, r.label
-		}
-	}
-	return prec, label
-}
-
-// Label returns an address's label.
-func (t *PolicyTable) Label(a *[16]byte) int { _, l := t.find(a); return l }
-
-// Precedence returns an address's precedence.
-func (t *PolicyTable) Precedence(a *[16]byte) int { p, _ := t.find(a); return p }
-
-// CommonPrefix returns how many leading bits two addresses share.
-func CommonPrefix(a, b *[16]byte) int {
-	for i := range a {
-		if x := a[i] ^ b[i]; x != 0 {
-			return i*8 + bits.LeadingZeros8(x)
-		}
-	}
-	return 128
-}
-
 // InSet reports whether c belongs to the candidate set for q (RFC 6724 4): for multicast and
 // link-local destinations only addresses of the outgoing link, otherwise those of every link, as a
 // router may.
@@ -127,63 +65,148 @@ func InSet(q *Query, c *Candidate) bool {
 	return !wire.IsLinkLocal(&c.Addr) || c.Link == q.Out
 }
 
-// Better compares two candidates: it reports whether a is the better source for q than b, and by
-// which rule. Without a rule neither is better and the first one stays.
-func Better(q *Query, a, b *Candidate, t *PolicyTable) (bool, Rule) {
-	if sa, sb := a.Addr == q.Dst, b.Addr == q.Dst; sa != sb {
-		return sa, RuleSame
-	}
-	if sa, sb := wire.Scope(&a.Addr), wire.Scope(&b.Addr); sa != sb {
-		// The smaller scope is better if it reaches the destination.
-		if sa < sb {
-			return sa >= wire.Scope(&q.Dst), RuleScope
-		}
-		return sb < wire.Scope(&q.Dst), RuleScope
-	}
-	if a.Deprecated != b.Deprecated {
-		return b.Deprecated, RuleDeprecated
-	}
-	if better, decided := preferHome(a, b); decided {
-		return better, RuleHome
-	}
-	if ia, ib := a.Link == q.Out, b.Link == q.Out; q.Out != 0 && ia != ib {
-		return ia, RuleInterface
-	}
-	if a.ByNextHop != b.ByNextHop {
-		return a.ByNextHop, RuleNextHop
-	}
-	label := t.Label(&q.Dst)
-	if la, lb := t.Label(&a.Addr) == label, t.Label(&b.Addr) == label; la != lb {
-		return la, RuleLabel
-	}
-	if a.Temporary != b.Temporary {
-		return a.Temporary, RuleTemporary
-	}
-	if ca, cb := matching(q, a), matching(q, b); ca != cb {
-		return ca > cb, RuleLongest
-	}
-	return false, RuleNone
+// ranks are the rules: what each makes of a candidate. Of two the greater rank is better; neutral is
+// neither better nor worse than any.
+var ranks = [...]struct {
+	rule Rule
+	rank func(q *Query, c *Candidate, t *PolicyTable) int
+}{
+	{RuleSame, func(q *Query, c *Candidate, _ *PolicyTable) int { return yes(c.Addr == q.Dst) }},
+	{RuleScope, scopeRank},
+	{RuleDeprecated, func(_ *Query, c *Candidate, _ *PolicyTable) int { return yes(!c.Deprecated) }},
+	{RuleHome, homeRank},
+	{RuleInterface, func(q *Query, c *Candidate, _ *PolicyTable) int { return yes(q.Out == 0 || c.Link == q.Out) }},
+	{RuleNextHop, nextHopRank},
+	{RuleLabel, func(q *Query, c *Candidate, t *PolicyTable) int { return yes(t.Label(&c.Addr) == t.Label(&q.Dst)) }},
+	{RuleTemporary, func(q *Query, c *Candidate, _ *PolicyTable) int { return yes(c.Temporary != q.PreferPublic) }},
+	{RuleLongest, func(q *Query, c *Candidate, _ *PolicyTable) int { return matching(q, c) }},
 }
 
-// preferHome is rule 4: an address that is home and care-of is better than one that is only one of
-// them, and a home address better than a care-of address. It says nothing about other addresses.
-func preferHome(a, b *Candidate) (better, decided bool) {
-	rank := func(c *Candidate) int {
-		switch {
-		case c.Home && c.CareOf:
-			return 3
-		case c.Home:
-			return 2
-		case c.CareOf:
-			return 1
-		default:
-			return 0
-		}
+const neutral = -1
+
+func yes(b bool) int {
+	if b {
+		return 1
 	}
-	ra, rb := rank(a), rank(b)
-	return ra > rb, ra != rb && ra != 0 && rb != 0
+	return 0
+}
+
+// scopeRank is rule 2: the smallest scope that reaches the destination, else the largest.
+func scopeRank(q *Query, c *Candidate, _ *PolicyTable) int {
+	const most = 16
+	s := int(scope(&c.Addr))
+	if s >= int(scope(&q.Dst)) {
+		return 2*most - s
+	}
+	return s
+}
+
+// nextHopRank is rule 5.5. The prefix of a router counts on the router's own link only.
+func nextHopRank(q *Query, c *Candidate, _ *PolicyTable) int {
+	if len(c.Routers) == 0 || wire.IsUnspecified(&q.NextHop) {
+		return neutral
+	}
+	return yes(c.Link == q.Out && slices.Contains(c.Routers, q.NextHop))
+}
+
+// homeRank is rule 4: an address that is home and care-of is better than one that is only one of them,
+// and a home address better than a care-of address, or the other way round if so preferred (RFC 5014 5).
+// It says nothing about other addresses.
+func homeRank(q *Query, c *Candidate, _ *PolicyTable) int {
+	switch {
+	case c.Home && c.CareOf:
+		return 3
+	case c.Home:
+		return 1 + yes(!q.PreferCareOf)
+	case c.CareOf:
+		return 1 + yes(q.PreferCareOf)
+	}
+	return neutral
+}
+
+// scope is that of an address; of an IPv4-mapped one that of the IPv4 address (RFC 6724 3.2).
+func scope(a *[16]byte) uint8 {
+	if x := netip.AddrFrom16(*a); x.Is4In6() {
+		if x = x.Unmap(); x.IsLinkLocalUnicast() || x.IsLoopback() {
+			return wire.ScopeLink
+		}
+		return wire.ScopeGlobal
+	}
+	return wire.Scope(a)
 }
 
 // matching is the common prefix with the destination, up to the source's prefix length
 // (RFC 6724 2.2).
 func matching(q *Query, c *Candidate) int { return min(CommonPrefix(&c.Addr, &q.Dst), c.PrefixLen) }
+
+// Better compares two candidates: it reports whether a is the better source for q than b, and by
+// which rule. Without a rule neither is better.
+func Better(q *Query, a, b *Candidate, t *PolicyTable) (bool, Rule) {
+	for i := range ranks {
+		ra, rb := ranks[i].rank(q, a, t), ranks[i].rank(q, b, t)
+		if ra != rb && ra != neutral && rb != neutral {
+			return ra > rb, ranks[i].rule
+		}
+	}
+	return false, RuleNone
+}
+
+// Select returns the index of the best source for q, or -1 if no candidate is in the set (RFC 6724 4),
+// and the rule that decided last. Rule by rule those go that another one beats; of what is left after
+// the last rule the first wins. So the choice does not depend on the order of equally good candidates'
+// betters, as it would if they were compared in pairs: a rule that says nothing about some of them is
+// not transitive. For up to 256 candidates it does not allocate.
+func Select(q *Query, cands []Candidate, t *PolicyTable) (best int, by Rule) {
+	return selectFrom(q, cands, t, nil)
+}
+
+// Verdict says what became of a candidate.
+type Verdict struct {
+	Chosen bool
+	By     Rule // the rule by which another one was better; "" with Chosen false = not in the set
+}
+
+// Explain is [Select] with a verdict for each candidate.
+func Explain(q *Query, cands []Candidate, t *PolicyTable) (best int, by Rule, all []Verdict) {
+	all = make([]Verdict, len(cands))
+	best, by = selectFrom(q, cands, t, all)
+	if best >= 0 {
+		all[best].Chosen = true
+	}
+	return best, by, all
+}
+
+func selectFrom(q *Query, cands []Candidate, t *PolicyTable, verdicts []Verdict) (int, Rule) {
+	var small [256]bool
+	in := small[:]
+	if len(cands) > len(small) {
+		in = make([]bool, len(cands))
+	}
+	n, by := 0, RuleNone
+	for i := range cands {
+		if in[i] = InSet(q, &cands[i]); in[i] {
+			n++
+		}
+	}
+	for r := 0; r < len(ranks) && n > 1; r++ {
+		top := neutral
+		for i := range cands {
+			if in[i] {
+				top = max(top, ranks[r].rank(q, &cands[i], t))
+			}
+		}
+		for i := range cands {
+			if !in[i] {
+				continue
+			}
+			if x := ranks[r].rank(q, &cands[i], t); x != neutral && x < top {
+				in[i], by = false, ranks[r].rule
+				n--
+				if verdicts != nil {
+					verdicts[i].By = by
+				}
+			}
+		}
+	}
+	return slices.Index(in[:len(cands)], true), by
+}

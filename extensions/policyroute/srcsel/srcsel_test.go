@@ -20,7 +20,8 @@ func TestRules(t *testing.T) {
 	home := func(c *Candidate) { c.Home = true }
 	careOf := func(c *Candidate) { c.CareOf = true }
 	temporary := func(c *Candidate) { c.Temporary = true }
-	byNextHop := func(c *Candidate) { c.ByNextHop = true }
+	byNextHop := func(c *Candidate) { c.Routers = [][16]byte{{1}, {2}} }
+	byOther := func(c *Candidate) { c.Routers = [][16]byte{{3}} }
 	for _, c := range []struct {
 		name      string
 		dst       string
@@ -37,14 +38,15 @@ func TestRules(t *testing.T) {
 		{"home address against neither", "2001:db8:1::1", 0, cand("2001:db8:1::2/64", 1), cand("2001:db8:3::1/64", 1, home), RuleLongest},
 		{"home and care-of", "2001:db8:1::1", 0, cand("2001:db8:3::1/64", 1, home, careOf), cand("2001:db8:1::2/64", 1, home), RuleHome},
 		{"outgoing link", "2001:db8:1::1", 2, cand("2001:db8:3::1/64", 2), cand("2001:db8:1::2/64", 1), RuleInterface},
-		{"next hop's prefix", "2001:db8:1::1", 1, cand("2001:db8:3::1/64", 1, byNextHop), cand("2001:db8:1::2/64", 1), RuleNextHop},
+		{"next hop's prefix", "2001:db8:1::1", 1, cand("2001:db8:3::1/64", 1, byNextHop), cand("2001:db8:1::2/64", 1, byOther), RuleNextHop},
+		{"next hop's prefix against nobody's", "2001:db8:1::1", 1, cand("2001:db8:1::2/64", 1), cand("2001:db8:3::1/64", 1, byNextHop), RuleLongest},
 		{"matching label", "2002:c633:6401::1", 1, cand("2002:c633:6401::d5e3/48", 1), cand("2001:db8:1::2/64", 1), RuleLabel},
 		{"ULA to ULA", "fd12::1", 1, cand("fd34::1/64", 1), cand("2001:db8:1::2/64", 1), RuleLabel},
 		{"temporary", "2001:db8:1::d5e3", 1, cand("2001:db8:1:0:a::1/64", 1, temporary), cand("2001:db8:1::2/64", 1), RuleTemporary},
 		{"longest prefix", "2001:db8:1::1", 1, cand("2001:db8:1::2/64", 1), cand("2001:db8:3::2/64", 1), RuleLongest},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			q := &Query{Dst: netip.MustParseAddr(c.dst).As16(), Out: c.out}
+			q := &Query{Dst: netip.MustParseAddr(c.dst).As16(), Out: c.out, NextHop: [16]byte{2}}
 			if ok, rule := Better(q, &c.good, &c.bad, DefaultPolicy); !ok || rule != c.rule {
 				t.Errorf("good before bad: %v by %q, want %q", ok, rule, c.rule)
 			}
