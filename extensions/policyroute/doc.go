@@ -1,15 +1,20 @@
-// Package policyroute is routing for the appliance: the tables main and local, the answers to the
-// packet path's route questions, and source address selection.
+// Package policyroute is routing for the appliance: rules, tables, several next hops of one route,
+// and source address selection.
 //
-// RFCs: 8200, 4861 (5.2), 6724 (5), 4191 (preference is kept and shown). Semantics and words of
-// routes are iproute2's.
+// RFCs: 8200, 4861 (5.2), 6724, 4191 (2.1), 4311 (3), 8028 (3.2), 2992, 6438, 5014. Words, order and
+// refusals of rules and routes are iproute2's; docs/differences.md lists where answers are not Linux's.
 //
-//	loop: tables (fib.Table) ──change──▶ fib.Snapshot ◀── atomic load ── workers: RouteBatch
-//	      ▲ configuration, commands, links, addresses
+//	rule.Set ──▶ table (fib.Snapshot) ──▶ entry ──▶ one of several next hops ──▶ source (srcsel)
+//	    ▲ does the route conform to the rule? no: the next rule
 //
-// State it owns: the routes. Connected and local routes follow the addresses and links; routes
-// over a link that is down are not in force, those over one that is gone are removed.
+// All that a search reads is one view, which workers load once for each vector. The loop changes it as
+// a whole: rules and routes of a new configuration become visible together.
 //
-// Limits: routes come from the operator only, so their number is not bounded. Large tables are
-// compiled in the background; a change is visible at once (see fib.Snapshot).
+// State it owns: rules, tables, policy table. Connected and local routes follow the addresses and links,
+// learned ones come from ndp; routes over a link that is down are not in force, those over one that is
+// gone are removed.
+//
+// Limits: rules and routes come from the operator, so their number is not bounded; what the wire teaches
+// is bounded by ndp. Large tables are compiled in the background; a change is visible at once (see
+// fib.Snapshot). More than 16 rules are found by an index (see rule.Set).
 package policyroute

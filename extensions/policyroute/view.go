@@ -228,14 +228,18 @@ func (m *Module) RouteBatch(ps []*packet.Packet) {
 		if v.plain {
 			v.batchMain(ps[:n])
 		} else {
+			n = min(n, maxRuled)
 			v.batchRules(ps[:n])
 		}
 		ps = ps[n:]
 	}
 }
 
-// maxBatch is how many packets are looked up at once.
-const maxBatch = 64
+// maxBatch is how many packets are looked up at once, maxRuled how many of them by rules.
+const (
+	maxBatch = 64
+	maxRuled = 32
+)
 
 // batchMain is for nodes without rules of their own: table main has the answers.
 func (v *view) batchMain(ps []*packet.Packet) {
@@ -264,8 +268,8 @@ func (v *view) batchMain(ps []*packet.Packet) {
 // batchRules finds for each packet the rule whose table is searched first, and looks up those of one
 // table together; who has no route there goes on at the next rule.
 func (v *view) batchRules(ps []*packet.Packet) {
-	var qs [maxBatch]request
-	var at [maxBatch]int // the rule that is to be asked; -1 = done
+	var qs [maxRuled]request
+	var at [maxRuled]int // the rule that is to be asked; -1 = done
 	left := 0
 	for i, p := range ps {
 		at[i] = -1
@@ -273,12 +277,12 @@ func (v *view) batchRules(ps []*packet.Packet) {
 			continue
 		}
 		qs[i].of(p, v.rules.NeedsPorts)
-		if at[i] = v.nextTable(&qs[i], p, 0); at[i] >= 0 {
+		if at[i] = v.nextTable(&qs[i], p, v.first()); at[i] >= 0 {
 			left++
 		}
 	}
-	var addrs [maxBatch]*[16]byte
-	var idx [maxBatch]int
+	var addrs [maxRuled]*[16]byte
+	var idx [maxRuled]int
 	for left > 0 {
 		slot, n := -1, 0
 		for i := range ps {
@@ -294,7 +298,7 @@ func (v *view) batchRules(ps []*packet.Packet) {
 				n++
 			}
 		}
-		var out [maxBatch]*entry
+		var out [maxRuled]*entry
 		s := v.tables[slot]
 		s.Batch(addrs[:n], out[:n])
 		for k, i := range idx[:n] {
@@ -315,6 +319,15 @@ func (v *view) batchRules(ps []*packet.Packet) {
 			}
 		}
 	}
+}
+
+// first returns where the search for a packet begins: rule 0 looks up table local, which answers for
+// addresses of this node, and those have been told apart before.
+func (v *view) first() int {
+	if v.rules.Len() > 0 && v.rules.At(0).Rule.IsLocal() && v.tables[slotLocal].RIB().Size() == 0 {
+		return 1
+	}
+	return 0
 }
 
 // nextTable returns the index of the first rule at or behind from that looks up a table for the

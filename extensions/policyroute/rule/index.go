@@ -5,8 +5,12 @@ import (
 	"slices"
 )
 
-// linear is the number of rules up to which they are compared one by one; more are found by index.
-const linear = 16
+// Few rules are compared one by one, and up to linear of them if they have many shapes; others are
+// found by index.
+const (
+	few    = 4
+	linear = 16
+)
 
 // index finds rules by what they select by: rules of one shape, the parts of the selector that are
 // given with their masks, are found by one look into a map, however many there are. A part that is no
@@ -17,9 +21,25 @@ type index struct{ groups []group }
 
 type group struct {
 	shape shape
+	kind  kind
 	first int // the least index of its rules
+	any   []int32
+	addrs map[[2]uint64][]int32
 	rules map[key][]int32
 }
+
+// kind says which of a group's maps has its rules: most shapes need no whole key.
+type kind uint8
+
+const (
+	byKey  kind = iota
+	byNone      // the shape selects nothing: any
+	bySrc       // by the source alone: addrs
+	byDst
+)
+
+// cached is the number of groups whose rules for a request are looked up once.
+const cached = 3
 
 type shape struct {
 	src, dst     [2]uint64 // masks
@@ -48,11 +68,55 @@ func newIndex(rules []Compiled) *index {
 		if !ok {
 			g = len(x.groups)
 			at[sh] = g
-			x.groups = append(x.groups, group{shape: sh, first: i, rules: map[key][]int32{}})
+			x.groups = append(x.groups, group{shape: sh, kind: sh.kind(), first: i, addrs: map[[2]uint64][]int32{}, rules: map[key][]int32{}})
 		}
-		x.groups[g].rules[k] = append(x.groups[g].rules[k], int32(i))
+		x.groups[g].add(k, int32(i))
 	}
 	return x // in the order of first, as the rules are
+}
+
+func (s *shape) kind() kind {
+	src, dst, none := s.src, s.dst, [2]uint64{}
+	s0 := *s
+	s0.src, s0.dst = none, none
+	switch {
+	case s0 != shape{} || src != none && dst != none:
+		return byKey
+	case src != none:
+		return bySrc
+	case dst != none:
+		return byDst
+	}
+	return byNone
+}
+
+func (g *group) add(k key, i int32) {
+	switch g.kind {
+	case byNone:
+		g.any = append(g.any, i)
+	case bySrc:
+		g.addrs[k.src] = append(g.addrs[k.src], i)
+	case byDst:
+		g.addrs[k.dst] = append(g.addrs[k.dst], i)
+	default:
+		g.rules[k] = append(g.rules[k], i)
+	}
+}
+
+// list returns the rules of a group that q may conform to.
+func (g *group) list(q *Request) []int32 {
+	masked := func(a *[16]byte, m *[2]uint64) [2]uint64 {
+		return [2]uint64{binary.BigEndian.Uint64(a[:8]) & m[0], binary.BigEndian.Uint64(a[8:]) & m[1]}
+	}
+	switch g.kind {
+	case byNone:
+		return g.any
+	case bySrc:
+		return g.addrs[masked(&q.Src, &g.shape.src)]
+	case byDst:
+		return g.addrs[masked(&q.Dst, &g.shape.dst)]
+	}
+	return g.rules[g.shape.of(q)]
 }
 
 // shape returns what a rule selects by, and the values.
@@ -115,7 +179,16 @@ func (x *index) next(rules []Compiled, q *Request, from int) int {
 		if grp.first >= best {
 			break
 		}
-		list := grp.rules[grp.shape.of(q)]
+		var list []int32
+		switch {
+		case g >= cached:
+			list = grp.list(q)
+		case q.known&(1<<g) == 0:
+			list = grp.list(q)
+			q.lists[g], q.known = list, q.known|1<<g
+		default:
+			list = q.lists[g]
+		}
 		i, _ := slices.BinarySearch(list, int32(from))
 		for _, n := range list[i:] {
 			if int(n) >= best {

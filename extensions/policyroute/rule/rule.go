@@ -6,6 +6,7 @@
 package rule
 
 import (
+	"cmp"
 	"errors"
 	"net/netip"
 	"slices"
@@ -133,12 +134,15 @@ func (d *DB) Add(r Rule) error {
 	if err := r.Check(); err != nil {
 		return err
 	}
-	for _, x := range d.rules {
+	i, _ := slices.BinarySearchFunc(d.rules, uint64(r.Priority)+1, func(x Rule, p uint64) int { return cmp.Compare(uint64(x.Priority), p) })
+	for _, x := range slices.Backward(d.rules[:i]) {
 		if x.Protocol = r.Protocol; x == r {
 			return ErrExists
 		}
+		if x.Priority != r.Priority {
+			break
+		}
 	}
-	i, _ := slices.BinarySearchFunc(d.rules, uint64(r.Priority)+1, func(x Rule, p uint64) int { return int(int64(x.Priority) - int64(p)) })
 	d.rules = slices.Insert(d.rules, i, r)
 	return nil
 }
@@ -149,7 +153,7 @@ func (d *DB) Delete(match func(*Rule) bool) (Rule, error) {
 		if !match(&d.rules[i]) {
 			continue
 		}
-		if d.rules[i].isLocal() {
+		if d.rules[i].IsLocal() {
 			return Rule{}, ErrLocal
 		}
 		r := d.rules[i]
@@ -159,8 +163,8 @@ func (d *DB) Delete(match func(*Rule) bool) (Rule, error) {
 	return Rule{}, ErrNotFound
 }
 
-// isLocal reports whether a rule is the one that looks up table local first of all.
-func (r *Rule) isLocal() bool {
+// IsLocal reports whether a rule is the one that looks up table local first of all.
+func (r *Rule) IsLocal() bool {
 	return r.Priority == PriorityLocal && r.Table == TableLocal && r.Protocol == "kernel"
 }
 

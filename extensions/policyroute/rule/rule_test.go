@@ -234,6 +234,9 @@ func TestIndexAgreesWithTheList(t *testing.T) {
 			if got := s.Next(&q, from); got != want {
 				t.Fatalf("from %d: %d, want %d, for %+v", from, got, want, q)
 			}
+			if got := s.Next(&q, from); got != want {
+				t.Fatalf("from %d, asked again: %d, want %d, for %+v", from, got, want, q)
+			}
 			if want >= 0 && want < s.Len()-1 {
 				hits++
 			}

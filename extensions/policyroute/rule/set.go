@@ -16,6 +16,11 @@ type Request struct {
 	DSField      uint8 // the traffic class without the ECN bits
 	Proto        uint8
 	SPort, DPort uint16
+
+	// lists are what the index has for the request, of the first groups, once they have been looked up:
+	// known has their bits.
+	lists [cached][]int32
+	known uint8
 }
 
 // Compiled is one rule as it is searched. Immutable.
@@ -94,8 +99,8 @@ func Compile(d *DB, link func(name string) int, slot func(table uint32) int) *Se
 		s.NeedsPorts = s.NeedsPorts || r.IPProto != 0 || r.SPort != (Ports{}) || r.DPort != (Ports{})
 		s.rules[i] = c
 	}
-	if len(s.rules) > linear {
-		s.index = newIndex(s.rules)
+	if x := newIndex(s.rules); len(s.rules) > linear || len(s.rules) > few && len(x.groups) <= cached {
+		s.index = x
 	}
 	return s
 }
@@ -119,7 +124,8 @@ func (s *Set) Len() int { return len(s.rules) }
 // At returns a rule by its index.
 func (s *Set) At(i int) *Compiled { return &s.rules[i] }
 
-// Next returns the index of the first rule at or behind from that q conforms to; -1 = none.
+// Next returns the index of the first rule at or behind from that q conforms to; -1 = none. A request
+// belongs to one set: what was found for it there is kept in it.
 func (s *Set) Next(q *Request, from int) int {
 	if s.index != nil && q.HasSrc {
 		return s.index.next(s.rules, q, from)
