@@ -62,6 +62,22 @@ func (h *host) PublishRoutes(rs []module.LearnedRoute) {
 	}
 }
 
+func (h *host) PublishGateways(hops []module.Hop) {
+	for _, l := range h.a.loops {
+		if o, ok := l.mod.(module.GatewayObserver); ok {
+			l.post(func(now clock.Instant) { o.GatewaysChanged(now, hops) })
+		}
+	}
+}
+
+func (h *host) PublishSilent(hops []module.Hop) {
+	for _, l := range h.a.loops {
+		if o, ok := l.mod.(module.SilenceObserver); ok {
+			l.post(func(now clock.Instant) { o.GatewaysSilent(now, hops) })
+		}
+	}
+}
+
 func (h *host) SetLinkParams(link int, p module.LinkParams) { h.a.setLinkParams(link, p) }
 func (h *host) Router() module.Router                       { return h.a.router }
 

@@ -25,6 +25,24 @@ type LearnedRoute struct {
 	Sources []netip.Prefix
 }
 
+// Hop is a neighbor that packets are given to.
+type Hop struct {
+	Link int
+	Addr netip.Addr
+}
+
+// GatewayObserver is the module that knows neighbors. Called on its loop with all the gateways of
+// configured routes that there are: whether they answer is wanted.
+type GatewayObserver interface {
+	GatewaysChanged(now clock.Instant, gateways []Hop)
+}
+
+// SilenceObserver is the module that chooses among gateways. Called on its loop with all the gateways
+// that are known not to answer; about the others nothing is known, or they do.
+type SilenceObserver interface {
+	GatewaysSilent(now clock.Instant, silent []Hop)
+}
+
 // RouteObserver is the module that owns routes. Called on its loop with all the learned routes
 // that there are.
 type RouteObserver interface {

@@ -191,6 +191,10 @@ type Host interface {
 	// PublishRoutes replaces the routes this module has learned; it keeps the slice. Only one
 	// module does so.
 	PublishRoutes([]LearnedRoute)
+	// PublishGateways says which neighbors routes lead through; PublishSilent which of them do not
+	// answer. Each keeps the slice, and only one module calls it.
+	PublishGateways([]Hop)
+	PublishSilent([]Hop)
 	// SetLinkParams replaces what routers said about a link; it shows in [Host.Links] a moment
 	// later. Any goroutine.
 	SetLinkParams(link int, p LinkParams)

@@ -46,6 +46,8 @@ type Module struct {
 	routes    []module.LearnedRoute // as published
 	choice    []routers.Candidate   // what they were chosen from
 	resolvers resolvers
+	gateways  map[module.Hop]*gateway // of configured routes
+	silent    []module.Hop            // those of them that do not answer, as published
 	stateDir  string
 	records   map[string][]recorded // advertised prefixes, by link
 	effects   []nud.Effect
@@ -252,7 +254,7 @@ func (m *Module) Deadline() clock.Instant {
 	if !m.started {
 		return clock.Never
 	}
-	d := m.resolvers.deadline()
+	d := clock.Earliest(m.resolvers.deadline(), m.gatewayDeadline())
 	for _, l := range m.links {
 		d = clock.Earliest(d, clock.Earliest(l.cache.Deadline(), l.mld.Deadline()))
 		d = clock.Earliest(d, clock.Earliest(l.hostDeadline(), l.delayed.deadline()))
@@ -288,6 +290,7 @@ func (m *Module) Tick(now clock.Instant) {
 	for _, a := range slices.Clone(m.addrs) {
 		m.tickAddress(now, a)
 	}
+	m.probeGateways(now)
 	m.writeResolvers(now)
 	m.publish(now)
 }

@@ -48,12 +48,19 @@ func (m *Module) apply(now clock.Instant, l *linkState, es []nud.Effect) {
 			}
 			m.eventNeigh(now, l, e.Entry, false)
 			m.routerAnswers(now, l, e.Entry)
+			switch e.Entry.State {
+			case nud.Failed, nud.Unreachable:
+				m.gatewayAnswers(now, l, e.Entry.Addr, false)
+			case nud.Reachable, nud.Permanent, nud.NoARP:
+				m.gatewayAnswers(now, l, e.Entry.Addr, true)
+			}
 		case nud.RouterLost:
 			m.routerLost(l, e.Addr)
 		case nud.Removed:
 			l.table.remove(e.Addr)
 			if e.Old == nud.Probe || e.Old == nud.Unreachable {
 				m.routerSilent(now, l, e.Addr)
+				m.gatewayAnswers(now, l, e.Addr, false)
 			}
 			m.eventNeigh(now, l, e.Entry, true)
 		}

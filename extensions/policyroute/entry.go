@@ -136,6 +136,10 @@ func (m *Module) entryOfSource(t *table, list []fib.Route, src netip.Prefix) *en
 	if len(force) == 0 {
 		return nil
 	}
+	all := force
+	if answer := slices.DeleteFunc(slices.Clone(force), func(x inForce) bool { return m.silent[hopOf(x.list)] && operators(x.list) }); len(answer) > 0 {
+		force = answer // who does not answer is used only if nobody does
+	}
 	best := force[0]
 	for _, x := range force[1:] { // of those with the least metric, the one that is preferred most
 		if x.list.Metric == best.list.Metric && rank(x.list.Pref) > rank(best.list.Pref) {
@@ -143,7 +147,7 @@ func (m *Module) entryOfSource(t *table, list []fib.Route, src netip.Prefix) *en
 		}
 	}
 	e := &entry{best: best.route, choice: m.choice}
-	for _, x := range append(slices.Clone(force), standby...) {
+	for _, x := range append(slices.Clone(all), standby...) {
 		e.all = append(e.all, x.route)
 	}
 	if best.list.Protocol == protoRA {

@@ -37,11 +37,15 @@ type Module struct {
 	lastLearned []module.LearnedRoute
 	links       *module.Links
 	addrs       *module.Addrs
-	expiring    map[routeKey]clock.Instant
-	compiling   bool // some table, in the background
-	compiled    atomic.Pointer[compilation]
-	batch       *batch // what changed since together began; nil outside of it
-	started     bool
+	gateways    map[module.Hop]int // of configured routes: how many lead through each
+	// gatewaysChanged: some came or went since they were published.
+	gatewaysChanged bool
+	silent          map[module.Hop]bool // those that do not answer
+	expiring        map[routeKey]clock.Instant
+	compiling       bool // some table, in the background
+	compiled        atomic.Pointer[compilation]
+	batch           *batch // what changed since together began; nil outside of it
+	started         bool
 
 	added, removed, rulesAdded, rulesRemoved *module.Counter
 }
@@ -52,8 +56,8 @@ func New() *Module {
 		tables: map[uint32]*table{}, names: defaultNames(), rules: rule.New(),
 		kernel:   map[kernelKey]fib.Route{},
 		learned:  map[learnedKey]module.LearnedRoute{},
-		expiring: map[routeKey]clock.Instant{},
-		links:    module.NewLinks(nil), addrs: module.NewAddrs(nil, nil),
+		expiring: map[routeKey]clock.Instant{}, gateways: map[module.Hop]int{},
+		links: module.NewLinks(nil), addrs: module.NewAddrs(nil, nil),
 	}
 	m.view.Store(&view{labels: srcsel.DefaultPolicy})
 	m.table(tableLocal)

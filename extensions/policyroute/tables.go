@@ -102,6 +102,7 @@ func (m *Module) removeAll(id uint32, match func(*fib.Route) bool) int {
 // gone takes note of a deleted route.
 func (m *Module) gone(id uint32, r fib.Route) {
 	m.removed.Inc()
+	m.countGateway(&r, -1)
 	delete(m.expiring, routeKey{id, r.Prefix, r.Metric})
 	m.publish(id, r.Prefix)
 	m.event(id, r, true)
@@ -110,6 +111,7 @@ func (m *Module) gone(id uint32, r fib.Route) {
 // came takes note of a new route.
 func (m *Module) came(id uint32, r fib.Route) {
 	m.added.Inc()
+	m.countGateway(&r, 1)
 	if r.Expires != clock.Never {
 		m.expiring[routeKey{id, r.Prefix, r.Metric}] = r.Expires
 	}
@@ -171,6 +173,7 @@ func (m *Module) together(change func()) {
 		b.view.tables[t.slot] = m.compiledNow(t, s)
 	}
 	m.view.Store(&b.view)
+	m.publishGateways()
 	for t := range b.changed {
 		if b.view.tables[t.slot].Changed() > 0 {
 			m.compileLater(t)

@@ -147,7 +147,7 @@ func (r *runner) command(f []string, line, block string) error {
 		r.frames()
 		return err
 	case "show":
-		return r.show(f[1], f[2])
+		return r.show(f[1], f[2], f[3:])
 	case "do":
 		body := ""
 		if i := strings.Index(line, "{"); i >= 0 {
@@ -224,12 +224,17 @@ func (r *runner) frames() {
 func stamp(d time.Duration) string { return fmt.Sprintf("%.3fs", d.Seconds()) }
 
 // show prints a table, one entry a line, in a fixed order of keys.
-func (r *runner) show(node, table string) error {
+func (r *runner) show(node, table string, selectors []string) error {
 	n := r.nodes[node]
 	if n == nil {
 		return fmt.Errorf("no node %q", node)
 	}
-	v, err := n.Command("GET", "/v1/"+table, map[string]string{}, "")
+	query := map[string]string{}
+	for _, s := range selectors {
+		k, v, _ := strings.Cut(s, "=")
+		query[k] = v
+	}
+	v, err := n.Command("GET", "/v1/"+table, query, "")
 	if err != nil {
 		return err
 	}
@@ -238,7 +243,9 @@ func (r *runner) show(node, table string) error {
 		return err
 	}
 	var rows []json.RawMessage
-	if err := json.Unmarshal(b, &rows); err != nil {
+	if b[0] != '[' {
+		rows = []json.RawMessage{b}
+	} else if err := json.Unmarshal(b, &rows); err != nil {
 		return err
 	}
 	for _, row := range rows {

@@ -28,6 +28,8 @@ type Host struct {
 	Published []Published
 	Counters  map[string]*module.Counter
 	Routes    []module.LearnedRoute
+	Gateways  []module.Hop
+	Silent    []module.Hop
 	Params    map[int]module.LinkParams
 	Routing   module.Router
 }
@@ -75,6 +77,12 @@ func (h *Host) PublishAddrs(a *module.Addrs) { h.AddrSnap = a }
 
 // PublishRoutes implements [module.Host].
 func (h *Host) PublishRoutes(r []module.LearnedRoute) { h.Routes = r }
+
+// PublishGateways implements [module.Host].
+func (h *Host) PublishGateways(hops []module.Hop) { h.Gateways = hops }
+
+// PublishSilent implements [module.Host].
+func (h *Host) PublishSilent(hops []module.Hop) { h.Silent = hops }
 
 // SetLinkParams implements [module.Host].
 func (h *Host) SetLinkParams(link int, p module.LinkParams) { h.Params[link] = p }
