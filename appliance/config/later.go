@@ -9,7 +9,6 @@ import (
 // that nobody believes in a setting that does nothing. Building a feature deletes its line.
 var later = []string{
 	"links[].addresses[].home",
-	"routing.destination_cache",
 	"ipsec", "mobility", "tunnels", "system.metrics",
 }
 

@@ -194,11 +194,16 @@ func (c *cli) routeFlush(ctx context.Context, args []string) error {
 	if f.Table == cacheTable {
 		path, filter = "/v1/route/cache/flush", nil
 	}
-	var done routeapi.Flushed
+	var done, pinned routeapi.Flushed
 	if err := c.client().Post(ctx, path, filter, &done); err != nil {
 		return err
 	}
-	return c.printFlushed(done.Flushed)
+	if f.Table == cacheTable {
+		if err := c.client().Post(ctx, "/v1/route/pinned/flush", nil, &pinned); err != nil {
+			return err
+		}
+	}
+	return c.printFlushed(done.Flushed + pinned.Flushed)
 }
 
 func (c *cli) routeShow(ctx context.Context, args []string) error {
@@ -226,6 +231,11 @@ func (c *cli) cacheShow(ctx context.Context) error {
 	if err := c.client().Get(ctx, "/v1/route/cache", nil, &entries); err != nil {
 		return err
 	}
+	var pinned []api.CachedRoute
+	if err := c.client().Get(ctx, "/v1/route/pinned", nil, &pinned); err != nil {
+		return err
+	}
+	entries = append(entries, pinned...)
 	return each(c, entries, func(e api.CachedRoute) error {
 		text := line(e.Dst.String(), pair("from", text0(e.From)), pair("via", text0(e.Gateway)), pair("dev", e.Dev), fmt.Sprintf("metric %d", e.Metric))
 		for _, f := range e.Flags {

@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"leveret/appliance/clock"
 	"leveret/appliance/module"
 	"leveret/extensions/policyroute/fib"
 	"leveret/extensions/policyroute/nexthop"
+	"leveret/extensions/policyroute/pins"
 )
 
 // RouteConfig is one item of routing.routes.
@@ -56,16 +58,17 @@ func (m *Module) Prepare(next *module.Config) (func(clock.Instant), error) {
 	routes, err2 := prepareRoutes(next, names)
 	rules, err3 := prepareRules(next, names)
 	how, err4 := prepareMultipath(next.Sections["routing.multipath"])
+	cache, err6 := prepareCache(next.Sections["routing.destination_cache"])
 	labels, err5 := prepareLabels(next.Sections["routing.source_selection"])
 	return func(clock.Instant) {
 		m.together(func() { // for packets it is one change
 			m.names = names
-			m.commitMultipath(how)
+			m.commitMultipath(how, cache)
 			m.store(func(v *view) { v.labels = labels })
 			m.commitRoutes(routes)
 			m.commitRules(rules)
 		})
-	}, errors.Join(err, err2, err3, err4, err5)
+	}, errors.Join(err, err2, err3, err4, err5, err6)
 }
 
 // MultipathConfig is routing.multipath: how flows are shared out to the next hops of one route.
@@ -83,8 +86,8 @@ func prepareMultipath(s module.Section) (mc MultipathConfig, err error) {
 	if err := s.Decode(&mc); err != nil {
 		return mc, err
 	}
-	if mc.Select != "hash" {
-		err = s.Fault("select", fmt.Sprintf("%q: want hash (round_robin is not built yet)", mc.Select), "")
+	if mc.Select != "hash" && mc.Select != "round_robin" {
+		err = s.Fault("select", fmt.Sprintf("%q: want hash or round_robin", mc.Select), "")
 	}
 	if _, ok := nexthop.ParsePolicy(mc.Hash); !ok {
 		err = errors.Join(err, s.Fault("hash", fmt.Sprintf("%q: want l3, l4, inner or flowlabel", mc.Hash), ""))
@@ -92,10 +95,39 @@ func prepareMultipath(s module.Section) (mc MultipathConfig, err error) {
 	return mc, err
 }
 
+// CacheConfig is routing.destination_cache: how many flows keep to the next hop they were given, and for
+// how long after their last packet.
+type CacheConfig struct {
+	MaxEntries int           `mapstructure:"max_entries"`
+	Idle       time.Duration `mapstructure:"idle"`
+}
+
+func prepareCache(s module.Section) (CacheConfig, error) {
+	cc := CacheConfig{MaxEntries: 16384, Idle: time.Minute}
+	if s == nil || !s.Present() {
+		return cc, nil
+	}
+	if err := s.Decode(&cc); err != nil {
+		return cc, err
+	}
+	var errs []error
+	if cc.MaxEntries < 16 || cc.MaxEntries > 1<<24 {
+		errs = append(errs, s.Fault("max_entries", fmt.Sprintf("%d is outside 16..%d", cc.MaxEntries, 1<<24), ""))
+	}
+	if cc.Idle < time.Second || cc.Idle > 24*time.Hour {
+		errs = append(errs, s.Fault("idle", fmt.Sprintf("%s is outside 1s..24h", cc.Idle), ""))
+	}
+	return cc, errors.Join(errs...)
+}
+
 // commitMultipath puts a way of sharing in force. With a seed it is the same after a restart, without
 // one nobody can know it.
-func (m *Module) commitMultipath(mc MultipathConfig) {
+func (m *Module) commitMultipath(mc MultipathConfig, cc CacheConfig) {
 	next := *m.choice
+	next.robin = mc.Select == "round_robin"
+	if cc != m.cache {
+		m.cache, next.pins = cc, pins.New(cc.MaxEntries, cc.Idle)
+	}
 	next.policy, _ = nexthop.ParsePolicy(mc.Hash)
 	if mc.Seed != 0 {
 		next.key = nexthop.Key{mc.Seed, ^mc.Seed}

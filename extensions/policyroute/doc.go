@@ -14,7 +14,12 @@
 // learned ones come from ndp; routes over a link that is down are not in force, those over one that is
 // gone are removed.
 //
-// Limits: rules and routes come from the operator, so their number is not bounded; what the wire teaches
-// is bounded by ndp. Large tables are compiled in the background; a change is visible at once (see
+// Which of several next hops a flow goes by: of those with the least metric that answer, those with the
+// highest preference; of them the one that the flow has already (pins), else by hash or in turn. Routers
+// that advertised themselves are shared by destination, and by the prefixes they advertised.
+//
+// Limits: the destination cache has routing.destination_cache.max_entries; it puts out who has been idle
+// longest, and takes in no flow of one packet. Rules and routes come from the operator, so their number
+// is not bounded; what the wire teaches is bounded by ndp. Large tables are compiled in the background; a change is visible at once (see
 // fib.Snapshot). More than 16 rules are found by an index (see rule.Set).
 package policyroute

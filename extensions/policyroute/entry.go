@@ -3,10 +3,14 @@ package policyroute
 import (
 	"net/netip"
 	"slices"
+	"sync/atomic"
 
+	"leveret/appliance/clock"
+	"leveret/appliance/module"
 	"leveret/appliance/packet"
 	"leveret/extensions/policyroute/fib"
 	"leveret/extensions/policyroute/nexthop"
+	"leveret/extensions/policyroute/pins"
 )
 
 // entry is what a prefix leads to: the route in force, and all that could be for lookups that are
@@ -22,6 +26,8 @@ type entry struct {
 	// threshold shares flows out to equal by their weights; nil = equal are routers that advertised themselves.
 	threshold *nexthop.Threshold
 	choice    *choice
+	group     uint64        // tells the flows of prefixes and tables apart
+	turn      atomic.Uint64 // of round robin
 	// single: best is the answer for whoever is not bound to a link.
 	single bool
 }
@@ -32,12 +38,16 @@ type share struct {
 	sources []netip.Prefix // it advertised these
 	standby bool           // for packets with such a source only
 	weight  uint16         // of configured ones, against each other; 0 = 1
+	member  uint32         // names the next hop in the destination cache
 }
 
 // choice is how flows are shared out.
 type choice struct {
 	policy nexthop.Policy
 	key    nexthop.Key
+	robin  bool // new flows take turns, in the place of the hash
+	pins   *pins.Cache
+	clock  clock.Clock
 }
 
 // sourced are the routes for the sources of one prefix.
@@ -72,10 +82,59 @@ func (e *entry) choose(q *request) *packet.Route {
 		return e.best
 	}
 	if e.threshold != nil {
-		f := q.flow(e.choice.policy)
-		return e.equal[e.threshold.Select(f.Hash(e.choice.key))].route
+		return e.shareOut(q)
 	}
 	return e.share(q)
+}
+
+// shareOut gives a flow one of the configured next hops, the one it has if that is still among them. A
+// question changes nothing.
+func (e *entry) shareOut(q *request) *packet.Route {
+	c := e.choice
+	f := q.flow(c.policy)
+	h := f.Hash(c.key)
+	pinned := pins.Flow{Hash: max(h^e.group, 1), Src: f.Src, Dst: f.Dst}
+	now := c.clock.Now()
+	look := c.pins.Lookup
+	if q.pkt == nil {
+		look = c.pins.Peek
+	}
+	if member, ok := look(&pinned, now); ok {
+		for i := range e.equal {
+			if e.equal[i].member == member {
+				return e.equal[i].route
+			}
+		}
+	}
+	i := e.threshold.Select(h)
+	switch {
+	case !c.robin:
+	case q.pkt == nil:
+		i = e.inTurn(e.turn.Load())
+	default:
+		i = e.inTurn(e.turn.Add(1) - 1)
+	}
+	if q.pkt != nil {
+		c.pins.Choose(&pinned, e.equal[i].member, now)
+	}
+	return e.equal[i].route
+}
+
+// inTurn returns the next hop whose turn is the nth: each has as many in a row as it weighs.
+func (e *entry) inTurn(n uint64) int {
+	total := uint64(0)
+	for i := range e.equal {
+		total += uint64(max(e.equal[i].weight, 1))
+	}
+	n %= total
+	for i := range e.equal {
+		w := uint64(max(e.equal[i].weight, 1))
+		if n < w {
+			return i
+		}
+		n -= w
+	}
+	return 0
 }
 
 // entryOf builds what a prefix of a table leads to; nil when no route of it is in force.
@@ -189,7 +248,7 @@ func (e *entry) shareConfigured(best inForce, force []inForce) {
 	var weights []uint16
 	for _, x := range force {
 		if x.list.Sibling(best.list) {
-			e.equal = append(e.equal, share{route: x.route, weight: x.list.Weight})
+			e.equal = append(e.equal, share{route: x.route, weight: x.list.Weight, member: memberOf(hopOf(x.list))})
 			weights = append(weights, x.list.Weight)
 		}
 	}
@@ -198,4 +257,11 @@ func (e *entry) shareConfigured(best inForce, force []inForce) {
 		return
 	}
 	e.threshold = nexthop.NewThreshold(weights)
+	e.group = mix(uint64(best.route.Table)<<8|uint64(best.list.Prefix.Bits()), (*[16]byte)(best.list.Prefix.Addr().AsSlice()))
+}
+
+// memberOf names a next hop by its link and gateway.
+func memberOf(h module.Hop) uint32 {
+	a := h.Addr.As16()
+	return uint32(mix(uint64(h.Link), &a))
 }

@@ -29,8 +29,9 @@ type Module struct {
 	slots   []*table // the same, by slot
 	names   tableNames
 	rules   *rule.DB
-	choice  *choice                 // immutable: another one comes in its place
-	seeded  bool                    // its key is of the configuration
+	choice  *choice // immutable: another one comes in its place
+	seeded  bool    // its key is of the configuration
+	cache   CacheConfig
 	kernel  map[kernelKey]fib.Route // connected and local routes, by what makes them
 	learned map[learnedKey]module.LearnedRoute
 	// lastLearned is all that was learned; learned leaves out what is connected anyway.
@@ -71,13 +72,13 @@ func (m *Module) Name() string { return "policyroute" }
 
 // Claims implements [module.Module].
 func (m *Module) Claims() []string {
-	return []string{"routing.routes", "routing.rules", "routing.tables", "routing.multipath", "routing.source_selection"}
+	return []string{"routing.routes", "routing.rules", "routing.tables", "routing.multipath", "routing.source_selection", "routing.destination_cache"}
 }
 
 // Init implements [module.Module].
 func (m *Module) Init(h module.Host) error {
 	m.host = h
-	m.choice = &choice{key: nexthop.Key{h.Rand().Uint64(), h.Rand().Uint64()}}
+	m.choice = &choice{key: nexthop.Key{h.Rand().Uint64(), h.Rand().Uint64()}, clock: h.Clock()}
 	m.added, m.removed = h.Counter("routes_added"), h.Counter("routes_removed")
 	m.rulesAdded, m.rulesRemoved = h.Counter("rules_added"), h.Counter("rules_removed")
 	h.Handle("GET", "/v1/route", m.show)
@@ -87,6 +88,8 @@ func (m *Module) Init(h module.Host) error {
 	h.Handle("GET", "/v1/rule", m.showRules)
 	h.Handle("POST", "/v1/rule", m.changeRule)
 	h.Handle("POST", "/v1/rule/flush", m.flushRules)
+	h.Handle("GET", "/v1/route/pinned", m.showPinned)
+	h.Handle("POST", "/v1/route/pinned/flush", m.flushPinned)
 	h.Handle("GET", "/v1/addrlabel", m.showLabels)
 	h.Handle("POST", "/v1/addrlabel", m.changeLabels)
 	return nil

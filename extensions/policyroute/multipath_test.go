@@ -159,7 +159,7 @@ func TestMultipathConfig(t *testing.T) {
 		return err
 	}
 	b := newBench(t)
-	for want, mc := range map[string]MultipathConfig{"select: \"round_robin\"": {Select: "round_robin", Hash: "l4"}, "hash: \"l5\"": {Select: "hash", Hash: "l5"}} {
+	for want, mc := range map[string]MultipathConfig{"select: \"random\"": {Select: "random", Hash: "l4"}, "hash: \"l5\"": {Select: "hash", Hash: "l5"}} {
 		if err := with(b, mc); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%+v: %v", mc, err)
 		}

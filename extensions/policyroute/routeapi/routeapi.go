@@ -110,3 +110,14 @@ type Get struct {
 type Flushed struct {
 	Flushed int `json:"flushed"` // entries removed
 }
+
+// Pinned is a flow that keeps to its next hop, in the answer of GET /v1/route/pinned.
+type Pinned struct {
+	Dst     netip.Addr `json:"dst"`
+	From    netip.Addr `json:"from,omitzero"`
+	Gateway netip.Addr `json:"gateway,omitzero"`
+	Dev     string     `json:"dev,omitempty"`
+	Metric  uint32     `json:"metric"`
+	Flags   []string   `json:"flags"`   // pinned
+	Expires *int64     `json:"expires"` // seconds left, if no packet comes
+}
