@@ -290,6 +290,24 @@ func explainText(x *routeapi.Explain) (lines []string) {
 		}
 		lines = append(lines, "\trule "+strings.ReplaceAll(ruleText(s.Rule), "\t", " ")+" -> "+what)
 	}
+	because := func(used bool, why string) string {
+		switch {
+		case used:
+			return "-> used"
+		case why == "":
+			return "-> shares"
+		}
+		return "-> not used: " + why
+	}
+	for _, r := range x.Routes {
+		lines = append(lines, "\t"+line("route", pair("via", text0(r.Gateway)), pair("dev", r.Dev), fmt.Sprintf("metric %d pref %s weight %d", r.Metric, r.Pref, r.Weight), because(r.Used, r.Why)))
+	}
+	if f := x.Flow; f != nil {
+		lines = append(lines, "\t"+line("flow", f.Hash, fmt.Sprintf("src %s dst %s ipproto %d sport %d dport %d bucket %#x", f.Src, f.Dst, f.Proto, f.SPort, f.DPort, f.Bucket), when(f.Pinned, "pinned")))
+	}
+	for _, s := range x.Sources {
+		lines = append(lines, "\t"+line("source", s.Addr.String(), "dev", s.Dev, because(s.Chosen, s.Why)))
+	}
 	return lines
 }
 

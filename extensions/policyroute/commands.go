@@ -430,7 +430,7 @@ func number[T uint8 | uint16 | uint32](req module.Request, key string, bits int)
 }
 
 // get answers `route get` as the packet path would.
-func (m *Module) get(_ clock.Instant, req module.Request) (any, error) {
+func (m *Module) get(now clock.Instant, req module.Request) (any, error) {
 	err := req.Selectors("dst", "from", "iif", "oif", "mark", "dsfield", "ipproto", "sport", "dport", "explain")
 	if err != nil {
 		return nil, err
@@ -518,7 +518,7 @@ func (m *Module) get(_ clock.Instant, req module.Request) (any, error) {
 		out.Gateway = res.NextHop
 	}
 	if tr != nil {
-		out.Explain = &routeapi.Explain{Rules: m.renderTrace(tr)}
+		out.Explain = m.explain(now, tr, q, r)
 	}
 	if r.MTU != 0 {
 		out.Metrics = []routeapi.Metrics{{MTU: r.MTU}}

@@ -20,6 +20,6 @@
 //
 // Limits: the destination cache has routing.destination_cache.max_entries; it puts out who has been idle
 // longest, and takes in no flow of one packet. Rules and routes come from the operator, so their number
-// is not bounded; what the wire teaches is bounded by ndp. Large tables are compiled in the background; a change is visible at once (see
-// fib.Snapshot). More than 16 rules are found by an index (see rule.Set).
+// is not bounded; what the wire teaches is bounded by ndp. Large tables are compiled in the background;
+// a change is visible at once (see fib.Snapshot). More than 16 rules are found by an index (see rule.Set).
 package policyroute

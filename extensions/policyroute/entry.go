@@ -95,11 +95,14 @@ func (e *entry) shareOut(q *request) *packet.Route {
 	h := f.Hash(c.key)
 	pinned := pins.Flow{Hash: max(h^e.group, 1), Src: f.Src, Dst: f.Dst}
 	now := c.clock.Now()
-	look := c.pins.Lookup
+	var member uint32
+	var ok bool
 	if q.pkt == nil {
-		look = c.pins.Peek
+		member, ok = c.pins.Peek(&pinned, now)
+	} else {
+		member, ok = c.pins.Lookup(&pinned, now)
 	}
-	if member, ok := look(&pinned, now); ok {
+	if ok {
 		for i := range e.equal {
 			if e.equal[i].member == member {
 				return e.equal[i].route

@@ -344,3 +344,49 @@ func TestExplain(t *testing.T) {
 		t.Errorf("got %q\nwant %q", got, want)
 	}
 }
+
+// TestExplainChoice: the routes of the prefix with why they are not used, the flow, and the sources with
+// the rule that another one is better by.
+func TestExplainChoice(t *testing.T) {
+	b := newBench(t, gateways(2, 1, 1), RouteConfig{To: "default", Via: netip.MustParseAddr("fe80::99"), Dev: "wan0", Metric: metric(2000)})
+	b.m.GatewaysSilent(b.Manual.Now(), []module.Hop{{Link: 1, Addr: netip.MustParseAddr("fe80::12")}})
+	v, err := b.m.get(b.Manual.Now(), ask(map[string]string{"dst": "2001:db8:f::1", "ipproto": "6", "dport": "443", "explain": "true"}, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := v.(routeapi.Route)
+	x := r.Explain
+	why := map[string]string{}
+	for _, c := range x.Routes {
+		if c.Used {
+			c.Why = "used"
+			if c.Gateway != r.Gateway || c.Dev != r.Dev {
+				t.Errorf("used %+v, but the answer is %s", c, r.Gateway)
+			}
+		}
+		why[c.Gateway.String()] = c.Why
+	}
+	other := map[string]string{"fe80::10": "fe80::11", "fe80::11": "fe80::10"}[r.Gateway.String()]
+	want := map[string]string{r.Gateway.String(): "used", other: "", "fe80::12": "does not answer", "fe80::99": "metric"}
+	if fmt.Sprint(why) != fmt.Sprint(want) {
+		t.Errorf("routes %v, want %v", why, want)
+	}
+	if f := x.Flow; f == nil || f.Hash != "l4" || f.Dst.String() != "2001:db8:f::1" || f.Proto != 6 || f.DPort != 443 || f.Pinned {
+		t.Errorf("flow %+v", x.Flow)
+	}
+	var sources []string
+	for _, s := range x.Sources {
+		sources = append(sources, fmt.Sprintf("%s %s %v %s", s.Addr, s.Dev, s.Chosen, s.Why))
+	}
+	dev := map[string]string{"fe80::10": "lan0", "fe80::11": "wan0"}[r.Gateway.String()]
+	lan, wan := " true ", " false 5 outgoing interface"
+	if dev == "wan0" {
+		lan, wan = wan, lan
+	}
+	out := []string{"2001:db8:1::1 lan0" + lan, "2001:db8:2::1 wan0" + wan}
+	for _, w := range out {
+		if !strings.Contains(strings.Join(sources, "\n")+"\n", w+"\n") {
+			t.Errorf("sources %q lack %q", sources, w)
+		}
+	}
+}

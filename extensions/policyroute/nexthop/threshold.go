@@ -18,9 +18,12 @@ func NewThreshold(weights []uint16) *Threshold {
 	return t
 }
 
+// Bucket is the part of a hash that the regions divide.
+func Bucket(h uint64) uint32 { return uint32(h >> 33) }
+
 // Select returns the index of the next hop for a hash. It does not allocate.
 func (t *Threshold) Select(h uint64) int {
-	x := uint32(h >> 33)
+	x := Bucket(h)
 	for i, end := range t.end {
 		if x <= end {
 			return i

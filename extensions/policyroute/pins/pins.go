@@ -1,7 +1,7 @@
 // Package pins is the destination cache: it keeps a flow at the router that was chosen for it, so that
 // neither a new router nor round robin moves what has begun (RFC 4861 5.2, RFC 4311 3).
 //
-//	first packet:  Lookup misses, the caller chooses, Choose ──▶ probation (direct mapped)
+//	first packet:  Lookup misses, the caller chooses, Choose ──▶ probation (sets of four)
 //	second packet: Lookup finds it there ──▶ admitted to the cache (sets of four)
 //
 // Who sends one packet for each of many flows, a scan, fills the probation and evicts nothing.
@@ -43,7 +43,7 @@ type entry struct {
 type Cache struct {
 	idle      uint32 // seconds
 	sets      []([ways]entry)
-	probation []entry
+	probation []([ways]entry)
 
 	// Counters: found; admitted; found but idle for too long; put out by another flow; not admitted
 	// because all four of its set are in use.
@@ -56,7 +56,7 @@ func New(maxEntries int, idle time.Duration) *Cache {
 	for n*ways < maxEntries {
 		n *= 2
 	}
-	return &Cache{idle: uint32(max(idle/time.Second, 1)), sets: make([][ways]entry, n), probation: make([]entry, n*ways)}
+	return &Cache{idle: uint32(max(idle/time.Second, 1)), sets: make([][ways]entry, n), probation: make([][ways]entry, n)}
 }
 
 // second is the time in the resolution of ages; never 0.
@@ -67,7 +67,39 @@ func (c *Cache) old(state uint64, now uint32) bool { return now-uint32(state) > 
 
 func (c *Cache) set(f *Flow) *[ways]entry { return &c.sets[f.Hash&uint64(len(c.sets)-1)] }
 
-func (c *Cache) trial(f *Flow) *entry { return &c.probation[f.Hash>>32&uint64(len(c.probation)-1)] }
+// trial returns where a flow is on probation, nil if it is not.
+func (c *Cache) trial(f *Flow) *entry {
+	set := &c.probation[f.Hash>>32&uint64(len(c.probation)-1)]
+	for i := range set {
+		if set[i].hash.Load() == f.Hash {
+			return &set[i]
+		}
+	}
+	return nil
+}
+
+// try puts a flow on probation, in the place of who has been there for longest; of those that came in one
+// second it is the hash that says who.
+func (c *Cache) try(f *Flow, member, at uint32) {
+	if p := c.trial(f); p != nil {
+		p.write(f, member, at)
+		return
+	}
+	set := &c.probation[f.Hash>>32&uint64(len(c.probation)-1)]
+	first := int(f.Hash >> 30 & (ways - 1))
+	victim, age := first, uint32(0)
+	for k := range set {
+		i := (first + k) % ways
+		if set[i].hash.Load() == 0 {
+			victim = i
+			break
+		}
+		if a := at - uint32(set[i].state.Load()); a > age {
+			victim, age = i, a
+		}
+	}
+	set[victim].write(f, member, at)
+}
 
 // Lookup returns the member that a flow was given, if it was used lately, and notes the use: a second
 // use admits the flow. Any goroutine.
@@ -91,7 +123,7 @@ func (c *Cache) Lookup(f *Flow, now clock.Instant) (member uint32, ok bool) {
 		return uint32(s >> 32), true
 	}
 	p := c.trial(f)
-	if p.hash.Load() != f.Hash {
+	if p == nil {
 		return 0, false
 	}
 	s := p.state.Load()
@@ -112,7 +144,7 @@ func (c *Cache) Peek(f *Flow, now clock.Instant) (member uint32, ok bool) {
 			return uint32(e.state.Load() >> 32), true
 		}
 	}
-	if p := c.trial(f); p.hash.Load() == f.Hash && !c.old(p.state.Load(), at) {
+	if p := c.trial(f); p != nil && !c.old(p.state.Load(), at) {
 		return uint32(p.state.Load() >> 32), true
 	}
 	return 0, false
@@ -127,7 +159,7 @@ func (c *Cache) Choose(f *Flow, member uint32, now clock.Instant) {
 			return
 		}
 	}
-	c.trial(f).write(f, member, at)
+	c.try(f, member, at)
 }
 
 // admit puts a flow into its set, in the place of the one that has been idle for longest. Those in use
@@ -220,8 +252,10 @@ func (c *Cache) Flush() (n int) {
 			}
 		}
 	}
-	for i := range c.probation {
-		c.probation[i].hash.Store(0)
+	for s := range c.probation {
+		for i := range c.probation[s] {
+			c.probation[s][i].hash.Store(0)
+		}
 	}
 	return n
 }

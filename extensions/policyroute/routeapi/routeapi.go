@@ -39,7 +39,44 @@ type Route struct {
 
 // Explain is how the answer of "route get" came about.
 type Explain struct {
-	Rules []Step `json:"rules"` // in the order in which they were asked
+	Rules   []Step      `json:"rules"`             // in the order in which they were asked
+	Routes  []Candidate `json:"routes,omitempty"`  // of the prefix that answers, if there are several
+	Flow    *Flow       `json:"flow,omitempty"`    // if flows are shared out
+	Sources []Source    `json:"sources,omitempty"` // if the source was chosen
+}
+
+// Candidate is one route of the prefix.
+type Candidate struct {
+	Gateway netip.Addr `json:"gateway,omitzero"`
+	Dev     string     `json:"dev,omitempty"`
+	Metric  uint32     `json:"metric"`
+	Pref    string     `json:"pref"`
+	Weight  int        `json:"weight"`
+	Used    bool       `json:"used,omitempty"`
+	// Why it is not used: link down, does not answer, metric, preference, standby; empty for those that
+	// share flows with the one that is used.
+	Why string `json:"why,omitempty"`
+}
+
+// Flow is what is hashed, by routing.multipath.hash.
+type Flow struct {
+	Hash   string     `json:"hash"` // l3, l4, inner or flowlabel
+	Src    netip.Addr `json:"src"`
+	Dst    netip.Addr `json:"dst"`
+	Proto  uint8      `json:"ipproto,omitempty"`
+	SPort  uint16     `json:"sport,omitempty"`
+	DPort  uint16     `json:"dport,omitempty"`
+	Bucket uint32     `json:"bucket"` // the hash's upper 31 bits: the regions of the next hops divide them
+	Pinned bool       `json:"pinned,omitempty"`
+}
+
+// Source is one address of this node.
+type Source struct {
+	Addr   netip.Addr `json:"addr"`
+	Dev    string     `json:"dev"`
+	Chosen bool       `json:"chosen,omitempty"`
+	// Why it is not chosen: the rule of RFC 6724 5 by which another one is better, or "no candidate" (4).
+	Why string `json:"why,omitempty"`
 }
 
 // Metrics is what a route overrides.
