@@ -7,7 +7,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 FUZZTIME ?= 2s
 
-.PHONY: help build run test long deps check race lint fuzz bench e2e cover clean
+.PHONY: help build run test long deps check race norace lint fuzz bench e2e cover clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,7 @@ test: deps check race fuzz ## everything at short durations (under 15 minutes)
 
 long: deps check ## everything at full durations (under 60 minutes)
 	LVT_LONG=1 $(GO) test -race -timeout 50m ./...
+	$(MAKE) norace
 	$(MAKE) fuzz FUZZTIME=30s
 
 deps: ## install what the tests need (Debian, as root; otherwise says what is missing)
@@ -33,6 +34,9 @@ check: ## formatting and vet
 
 race: ## all tests with the race detector
 	$(GO) test -race -timeout 14m ./...
+	$(MAKE) norace
+
+norace: ## what the race detector cannot run
 	$(GO) test ./cmd/... # the command scripts run as processes of their own, without it
 	$(GO) test -run Alloc ./appliance/netstack # it makes pools forget, so allocations are counted without it
 

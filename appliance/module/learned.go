@@ -1,6 +1,7 @@
 package module
 
 import (
+	"cmp"
 	"net/netip"
 
 	"leveret/appliance/clock"
@@ -30,6 +31,9 @@ type Hop struct {
 	Link int
 	Addr netip.Addr
 }
+
+// Compare orders hops by link, then address.
+func (h Hop) Compare(o Hop) int { return cmp.Or(cmp.Compare(h.Link, o.Link), h.Addr.Compare(o.Addr)) }
 
 // GatewayObserver is the module that knows neighbors. Called on its loop with all the gateways of
 // configured routes that there are: whether they answer is wanted.

@@ -302,8 +302,11 @@ func TestFileRotatesWithinItsBound(t *testing.T) {
 // Somebody else's reader must understand the file.
 func TestTsharkReadsACapture(t *testing.T) {
 	tshark, err := exec.LookPath("tshark")
-	if err != nil {
-		t.Skip("tshark is not installed")
+	switch {
+	case err != nil && os.Geteuid() == 0:
+		t.Fatal("tshark is not installed: run `make deps`")
+	case err != nil:
+		t.Skip("tshark is not installed: run `make deps` as root")
 	}
 	clk := clock.NewManual()
 	var taps Taps

@@ -1,7 +1,6 @@
 package ndp
 
 import (
-	"cmp"
 	"net/netip"
 	"slices"
 	"time"
@@ -30,7 +29,7 @@ func (m *Module) GatewaysChanged(now clock.Instant, hops []module.Hop) {
 		if g == nil {
 			g = &gateway{probe: clock.Never}
 			if l := m.links[h.Link]; l != nil {
-				if e := l.cache.Get(h.Addr); e != nil && (e.State == nud.Failed || e.State == nud.Unreachable) {
+				if e := l.cache.Get(h.Addr); e != nil && silent(e.State) {
 					g.silent, g.probe = true, now.Add(gatewayProbe)
 				}
 			}
@@ -38,6 +37,20 @@ func (m *Module) GatewaysChanged(now clock.Instant, hops []module.Hop) {
 		m.gateways[h] = g
 	}
 	m.publishSilent()
+}
+
+// silent reports whether a neighbor in that state does not answer.
+func silent(s nud.State) bool { return s == nud.Failed || s == nud.Unreachable }
+
+// gatewayChanged notes what the neighbor cache says about a gateway. Whoever is only heard of (STALE) has
+// not answered yet.
+func (m *Module) gatewayChanged(now clock.Instant, l *linkState, e *nud.Entry) {
+	switch s := e.State; {
+	case silent(s):
+		m.gatewayAnswers(now, l, e.Addr, false)
+	case s == nud.Reachable, s == nud.Permanent, s == nud.NoARP:
+		m.gatewayAnswers(now, l, e.Addr, true)
+	}
 }
 
 // gatewayAnswers notes whether a neighbor answers, if it is a gateway.
@@ -61,7 +74,7 @@ func (m *Module) publishSilent() {
 			out = append(out, h)
 		}
 	}
-	slices.SortFunc(out, func(a, b module.Hop) int { return cmp.Or(cmp.Compare(a.Link, b.Link), a.Addr.Compare(b.Addr)) })
+	slices.SortFunc(out, module.Hop.Compare)
 	if !slices.Equal(out, m.silent) {
 		m.silent = out
 		m.host.PublishSilent(out)

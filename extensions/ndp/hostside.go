@@ -272,7 +272,7 @@ func (i identifiers) Random() (id [8]byte) {
 func (m *Module) routerAnswers(now clock.Instant, l *linkState, e *nud.Entry) {
 	switch {
 	case l.host == nil:
-	case e.State == nud.Failed || e.State == nud.Unreachable:
+	case silent(e.State):
 		m.routerSilent(now, l, e.Addr)
 	case e.HasLLA && e.State != nud.None && l.host.routers.Reachable(now, e.Addr, true):
 		m.learned = true

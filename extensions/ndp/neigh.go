@@ -48,12 +48,7 @@ func (m *Module) apply(now clock.Instant, l *linkState, es []nud.Effect) {
 			}
 			m.eventNeigh(now, l, e.Entry, false)
 			m.routerAnswers(now, l, e.Entry)
-			switch e.Entry.State {
-			case nud.Failed, nud.Unreachable:
-				m.gatewayAnswers(now, l, e.Entry.Addr, false)
-			case nud.Reachable, nud.Permanent, nud.NoARP:
-				m.gatewayAnswers(now, l, e.Entry.Addr, true)
-			}
+			m.gatewayChanged(now, l, e.Entry)
 		case nud.RouterLost:
 			m.routerLost(l, e.Addr)
 		case nud.Removed:

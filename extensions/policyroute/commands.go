@@ -112,11 +112,8 @@ func (m *Module) render(now clock.Instant, table uint32, r *fib.Route) routeapi.
 	if r.From.IsValid() {
 		out.From = dstText(r.From)
 	}
-	if l := m.links.Index(r.Link); l != nil && r.Type.HasDevice() {
-		out.Dev = l.Name
-		if !l.Usable() {
-			out.Flags = append(out.Flags, "linkdown")
-		}
+	if out.Dev = m.linkName(r.Link); out.Dev != "" && !m.usable(r.Link) { // types without a device have link 0
+		out.Flags = append(out.Flags, "linkdown")
 	}
 	if r.MTU != 0 {
 		out.Metrics = []routeapi.Metrics{{MTU: r.MTU}}
@@ -131,12 +128,9 @@ func (m *Module) render(now clock.Instant, table uint32, r *fib.Route) routeapi.
 // addNextHop makes a route one of several next hops: last is its only one so far, or the last of them.
 func (m *Module) addNextHop(out *routeapi.Route, last, r *fib.Route) {
 	hop := func(r *fib.Route) routeapi.NextHop {
-		h := routeapi.NextHop{Gateway: r.Via, Weight: int(max(r.Weight, 1)), Flags: []string{}}
-		if l := m.links.Index(r.Link); l != nil {
-			h.Dev = l.Name
-			if !l.Usable() {
-				h.Flags = append(h.Flags, "linkdown")
-			}
+		h := routeapi.NextHop{Gateway: r.Via, Weight: int(max(r.Weight, 1)), Dev: m.linkName(r.Link), Flags: []string{}}
+		if h.Dev != "" && !m.usable(r.Link) {
+			h.Flags = append(h.Flags, "linkdown")
 		}
 		return h
 	}
@@ -234,12 +228,7 @@ func (m *Module) change(now clock.Instant, req module.Request) (any, error) {
 		return nil, err
 	}
 	if b.Op == "del" {
-		for i := range rs {
-			if err := m.deleteRoute(table, &rs[i], &b); err != nil {
-				return nil, refuse(err)
-			}
-		}
-		return struct{}{}, nil
+		return struct{}{}, refuse(m.deleteRoutes(table, rs, b.Type == ""))
 	}
 	for i := range rs {
 		if err := m.complete(now, &rs[i], b.Expires); err != nil {
@@ -275,9 +264,7 @@ func (m *Module) addRoutes(table uint32, op string, rs []fib.Route) error {
 			}
 		}
 	case "replace":
-		m.removeAll(table, func(x *fib.Route) bool {
-			return x.Prefix == rs[0].Prefix && x.From == rs[0].From && x.Metric == rs[0].Metric
-		})
+		m.remove(table, rs[0].Prefix, func(x *fib.Route) bool { return x.From == rs[0].From && x.Metric == rs[0].Metric })
 	default:
 		return module.Refuse("unknown operation \"" + op + "\"")
 	}
@@ -334,29 +321,31 @@ func (m *Module) requested(b *routeapi.Request) ([]fib.Route, error) {
 	return rs, nil
 }
 
-// deleteRoute deletes the first route that is as given, with all its next hops unless one is named.
-func (m *Module) deleteRoute(table uint32, r *fib.Route, b *routeapi.Request) error {
+// deleteRoutes deletes for each of rs the first route that is as given, with all its next hops unless
+// one is named; nothing if there is none for one of them.
+func (m *Module) deleteRoutes(table uint32, rs []fib.Route, anyType bool) error {
 	t := m.tables[table]
 	if t == nil { // none yet: it is there from its first use on
 		return fib.ErrNotFound
 	}
-	match := func(x *fib.Route) bool {
-		return x.From == r.From && (r.Link == 0 || x.Link == r.Link) && (!r.Via.IsValid() || x.Via == r.Via) && (r.Metric == 0 || x.Metric == r.Metric) &&
-			(r.Protocol == "" || x.Protocol == r.Protocol) && (b.Type == "" || x.Type == r.Type)
-	}
-	list := t.Routes(r.Prefix)
-	i := slices.IndexFunc(list, func(x fib.Route) bool { return match(&x) })
-	if i < 0 {
-		return fib.ErrNotFound
-	}
-	first := list[i]
-	m.together(func() {
-		for one := true; one; one = !r.Via.IsValid() && first.Multipath() {
-			if m.remove(table, r.Prefix, func(x *fib.Route) bool { return match(x) && (*x == first || x.Sibling(&first)) }) != nil {
-				return
+	gone := map[fib.Route]bool{}
+	for i := range rs {
+		r, list := &rs[i], t.Routes(rs[i].Prefix)
+		first := slices.IndexFunc(list, func(x fib.Route) bool {
+			return x.From == r.From && (r.Link == 0 || x.Link == r.Link) && (!r.Via.IsValid() || x.Via == r.Via) && (r.Metric == 0 || x.Metric == r.Metric) &&
+				(r.Protocol == "" || x.Protocol == r.Protocol) && (anyType || x.Type == r.Type) && !gone[x]
+		})
+		if first < 0 {
+			return fib.ErrNotFound
+		}
+		gone[list[first]] = true
+		for _, x := range list {
+			if !r.Via.IsValid() && x.Sibling(&list[first]) {
+				gone[x] = true
 			}
 		}
-	})
+	}
+	m.together(func() { m.remove(table, rs[0].Prefix, func(x *fib.Route) bool { return gone[*x] }) })
 	return nil
 }
 
@@ -503,9 +492,7 @@ func (m *Module) get(now clock.Instant, req module.Request) (any, error) {
 	case q.In == 0:
 		out.PrefSrc = res.Src
 	}
-	if l := m.links.Index(res.Out); l != nil {
-		out.Dev = l.Name
-	}
+	out.Dev = m.linkName(res.Out)
 	if q.In != 0 {
 		out.IIF = m.links.Index(q.In).Name
 	}

@@ -126,7 +126,7 @@ func (m *Module) commitMultipath(mc MultipathConfig, cc CacheConfig) {
 	next := *m.choice
 	next.robin = mc.Select == "round_robin"
 	if cc != m.cache {
-		m.cache, next.pins = cc, pins.New(cc.MaxEntries, cc.Idle)
+		m.cache, next.pins = cc, pins.New(cc.MaxEntries, cc.Idle, m.flows)
 	}
 	next.policy, _ = nexthop.ParsePolicy(mc.Hash)
 	if mc.Seed != 0 {
@@ -345,7 +345,12 @@ func (m *Module) commitRoutes(want []placed) {
 	}
 	for _, w := range want {
 		t := m.table(w.table)
-		if !slices.Contains(t.Routes(w.route.Prefix), w.route) && t.Append(w.route) == nil {
+		if slices.Contains(t.Routes(w.route.Prefix), w.route) {
+			continue
+		}
+		// What was learned gives way: it ends some day, the configuration does not.
+		m.remove(w.table, w.route.Prefix, func(r *fib.Route) bool { return r.Protocol != protoKernel && r.SameHop(&w.route) })
+		if t.Append(w.route) == nil { // else it is what follows from an address
 			m.came(w.table, w.route)
 		}
 	}

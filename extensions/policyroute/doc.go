@@ -1,7 +1,7 @@
 // Package policyroute is routing for the appliance: rules, tables, several next hops of one route,
 // and source address selection.
 //
-// RFCs: 8200, 4861 (5.2), 6724, 4191 (2.1), 4311 (3), 8028 (3.2), 2992, 6438, 5014. Words, order and
+// RFCs: 8200, 4861 (5.2), 6724, 4191 (2.1), 4311 (3), 8028 (3.2), 2992, 6438. Words, order and
 // refusals of rules and routes are iproute2's; docs/differences.md lists where answers are not Linux's.
 //
 //	rule.Set ──▶ table (fib.Snapshot) ──▶ entry ──▶ one of several next hops ──▶ source (srcsel)

@@ -87,17 +87,22 @@ func (e *entry) choose(q *request) *packet.Route {
 	return e.share(q)
 }
 
+// flowOf returns what makes a request one of a flow, its hash, and its name in the destination cache.
+func (e *entry) flowOf(q *request) (f nexthop.Flow, hash uint64, pinned pins.Flow) {
+	f = q.flow(e.choice.policy)
+	hash = f.Hash(e.choice.key)
+	return f, hash, pins.Flow{Hash: max(hash^e.group, 1), Src: f.Src, Dst: f.Dst}
+}
+
 // shareOut gives a flow one of the configured next hops, the one it has if that is still among them. A
 // question changes nothing.
 func (e *entry) shareOut(q *request) *packet.Route {
 	c := e.choice
-	f := q.flow(c.policy)
-	h := f.Hash(c.key)
-	pinned := pins.Flow{Hash: max(h^e.group, 1), Src: f.Src, Dst: f.Dst}
-	now := c.clock.Now()
+	_, hash, pinned := e.flowOf(q)
+	now, question := c.clock.Now(), q.pkt == nil
 	var member uint32
 	var ok bool
-	if q.pkt == nil {
+	if question {
 		member, ok = c.pins.Peek(&pinned, now)
 	} else {
 		member, ok = c.pins.Lookup(&pinned, now)
@@ -109,15 +114,16 @@ func (e *entry) shareOut(q *request) *packet.Route {
 			}
 		}
 	}
-	i := e.threshold.Select(h)
+	var i int
 	switch {
 	case !c.robin:
-	case q.pkt == nil:
+		i = e.threshold.Select(hash)
+	case question:
 		i = e.inTurn(e.turn.Load())
 	default:
 		i = e.inTurn(e.turn.Add(1) - 1)
 	}
-	if q.pkt != nil {
+	if !question {
 		c.pins.Choose(&pinned, e.equal[i].member, now)
 	}
 	return e.equal[i].route

@@ -1,7 +1,6 @@
 package policyroute
 
 import (
-	"cmp"
 	"maps"
 	"net/netip"
 	"slices"
@@ -32,7 +31,7 @@ func (m *Module) publishGateways() {
 	}
 	m.gatewaysChanged = false
 	hops := slices.Collect(maps.Keys(m.gateways))
-	slices.SortFunc(hops, func(a, b module.Hop) int { return cmp.Or(cmp.Compare(a.Link, b.Link), a.Addr.Compare(b.Addr)) })
+	slices.SortFunc(hops, module.Hop.Compare)
 	m.host.PublishGateways(hops)
 }
 

@@ -119,7 +119,7 @@ func (m *Module) followKernel() {
 	for k := range m.kernel {
 		if _, ok := want[k]; !ok {
 			delete(m.kernel, k)
-			m.remove(k.table, k.prefix, func(r *fib.Route) bool { //nolint:errcheck // an operator may have deleted it
+			m.remove(k.table, k.prefix, func(r *fib.Route) bool { // if no operator has deleted it
 				return r.Protocol == protoKernel && r.Link == k.link && r.Type == k.typ
 			})
 		}

@@ -8,6 +8,7 @@ import (
 
 	"leveret/appliance/clock"
 	"leveret/appliance/module"
+	"leveret/appliance/module/moduletest"
 	"leveret/extensions/policyroute/routeapi"
 )
 
@@ -60,7 +61,7 @@ func TestLabelsDecide(t *testing.T) {
 		t.Errorf("%+v %v", v, err)
 	}
 	cfg := b.config(RouteConfig{To: "default", Dev: "wan0"})
-	cfg.Sections["routing.source_selection"] = single[SourceSelectionConfig]{SourceSelectionConfig{[]routeapi.LabelSpec{label("2001:db8:1aaa::/48", 6), label("2001:db8:70bb::/48", 6)}}}
+	cfg.Sections["routing.source_selection"] = moduletest.Section[SourceSelectionConfig]{Value: SourceSelectionConfig{[]routeapi.LabelSpec{label("2001:db8:1aaa::/48", 6), label("2001:db8:70bb::/48", 6)}}}
 	commit, err := b.m.Prepare(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -73,7 +74,7 @@ func TestLabelsDecide(t *testing.T) {
 		"labels[0].prefix: any valid":  {label("x", 1)},
 		"labels[1].prefix: 2001:db8::": {label("2001:db8::/32", 1), label("2001:db8::/32", 2)},
 	} {
-		cfg.Sections["routing.source_selection"] = single[SourceSelectionConfig]{SourceSelectionConfig{list}}
+		cfg.Sections["routing.source_selection"] = moduletest.Section[SourceSelectionConfig]{Value: SourceSelectionConfig{list}}
 		if _, err := b.m.Prepare(cfg); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%+v: %v, want %s", list, err, want)
 		}

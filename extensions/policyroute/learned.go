@@ -10,7 +10,7 @@ import (
 	"leveret/extensions/policyroute/fib"
 )
 
-// protoRA is the protocol of routes from Router Advertisements; of those alone several share.
+// protoRA is the protocol of routes from Router Advertisements: they share by destination and source.
 const protoRA = "ra"
 
 // protoRedirect is that of routes from Redirects.
@@ -65,7 +65,7 @@ func (m *Module) followLearned() {
 	table := m.table(tableMain)
 	for k := range was {
 		if _, ok := want[k]; !ok {
-			m.remove(tableMain, k.prefix, func(r *fib.Route) bool { return keyOf(r) == k }) //nolint:errcheck // an operator may have deleted it
+			m.remove(tableMain, k.prefix, func(r *fib.Route) bool { return keyOf(r) == k }) // if no operator has deleted it
 		}
 	}
 	for _, k := range order {

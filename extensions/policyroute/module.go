@@ -8,6 +8,7 @@ import (
 	"leveret/appliance/module"
 	"leveret/extensions/policyroute/fib"
 	"leveret/extensions/policyroute/nexthop"
+	"leveret/extensions/policyroute/pins"
 	"leveret/extensions/policyroute/rule"
 	"leveret/extensions/policyroute/srcsel"
 )
@@ -42,12 +43,13 @@ type Module struct {
 	// gatewaysChanged: some came or went since they were published.
 	gatewaysChanged bool
 	silent          map[module.Hop]bool // those that do not answer
-	expiring        map[routeKey]clock.Instant
+	expiring        map[prefixKey]clock.Instant
 	compiling       bool // some table, in the background
 	compiled        atomic.Pointer[compilation]
 	batch           *batch // what changed since together began; nil outside of it
 	started         bool
 
+	flows                                    pins.Counters
 	added, removed, rulesAdded, rulesRemoved *module.Counter
 }
 
@@ -57,7 +59,7 @@ func New() *Module {
 		tables: map[uint32]*table{}, names: defaultNames(), rules: rule.New(),
 		kernel:   map[kernelKey]fib.Route{},
 		learned:  map[learnedKey]module.LearnedRoute{},
-		expiring: map[routeKey]clock.Instant{}, gateways: map[module.Hop]int{},
+		expiring: map[prefixKey]clock.Instant{}, gateways: map[module.Hop]int{},
 		links: module.NewLinks(nil), addrs: module.NewAddrs(nil, nil),
 	}
 	m.view.Store(&view{labels: srcsel.DefaultPolicy})
@@ -81,6 +83,7 @@ func (m *Module) Init(h module.Host) error {
 	m.choice = &choice{key: nexthop.Key{h.Rand().Uint64(), h.Rand().Uint64()}, clock: h.Clock()}
 	m.added, m.removed = h.Counter("routes_added"), h.Counter("routes_removed")
 	m.rulesAdded, m.rulesRemoved = h.Counter("rules_added"), h.Counter("rules_removed")
+	m.flows = pins.Counters{New: h.Counter("flows_pinned"), Stale: h.Counter("flows_stale"), Evicted: h.Counter("flows_evicted"), Refused: h.Counter("flows_refused")}
 	h.Handle("GET", "/v1/route", m.show)
 	h.Handle("POST", "/v1/route", m.change)
 	h.Handle("POST", "/v1/route/flush", m.flush)
@@ -130,15 +133,13 @@ func (m *Module) Deadline() clock.Instant {
 
 // Tick implements [module.Module]: routes whose time is over go.
 func (m *Module) Tick(now clock.Instant) {
-	m.together(func() {
-		for k, at := range m.expiring {
-			if at > now {
-				continue
-			}
-			delete(m.expiring, k)
-			m.removeAll(k.table, func(r *fib.Route) bool { return r.Prefix == k.prefix && r.Metric == k.metric && r.Expires <= now })
+	for k, at := range m.expiring {
+		if at <= now {
+			m.together(func() {
+				m.remove(k.table, k.prefix, func(r *fib.Route) bool { return operators(r) && r.Expires <= now })
+			})
 		}
-	})
+	}
 }
 
 // Reset implements [module.Resetter]: nothing here was learned, and the configuration has just
@@ -151,6 +152,14 @@ func (m *Module) linkIndex(name string) int {
 		return l.Index
 	}
 	return 0
+}
+
+// linkName returns a link's name by index; "" = there is none.
+func (m *Module) linkName(index int) string {
+	if l := m.links.Index(index); l != nil {
+		return l.Name
+	}
+	return ""
 }
 
 // rulesChanged compiles the rules for the packet path.

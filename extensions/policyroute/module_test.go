@@ -23,13 +23,6 @@ type bench struct {
 	m *Module
 }
 
-// section is a list of routes as the configuration has it.
-type section []RouteConfig
-
-func (s section) Present() bool                  { return true }
-func (s section) Decode(v any) error             { *v.(*[]RouteConfig) = s; return nil }
-func (s section) Fault(key, msg, _ string) error { return fmt.Errorf("%s: %s", key, msg) }
-
 func newBench(t testing.TB, routes ...RouteConfig) *bench {
 	b := &bench{Host: moduletest.NewHost(), t: t, m: New()}
 	for i, name := range []string{"lan0", "wan0"} {
@@ -52,7 +45,7 @@ func newBench(t testing.TB, routes ...RouteConfig) *bench {
 
 func (b *bench) config(routes ...RouteConfig) *module.Config {
 	return &module.Config{
-		Sections: map[string]module.Section{"routing.routes": section(routes)},
+		Sections: map[string]module.Section{"routing.routes": moduletest.Section[[]RouteConfig]{Value: routes}},
 		Links: []module.LinkConfig{
 			{Name: "lan0", Index: 1, Addresses: []module.AddressConfig{{Prefix: netip.MustParsePrefix("2001:db8:1::1/64")}}}, {Name: "wan0", Index: 2},
 		},
@@ -302,5 +295,78 @@ func TestLargeTableIsCompiledInTheBackground(t *testing.T) {
 	b.m.RouteBatch([]*packet.Packet{q})
 	if q.Out != 1 {
 		t.Errorf("out %d after the compilation", q.Out)
+	}
+}
+
+// TestExpiryOfSiblings: routes of one prefix end each at its own time, whatever their sources and metrics.
+func TestExpiryOfSiblings(t *testing.T) {
+	b := newBench(t)
+	add := func(op, from, via string, seconds int64) {
+		r := routeapi.Request{Op: op, Dst: "2001:db8:5::/48", From: from, Via: netip.MustParseAddr(via), Dev: "wan0", Expires: &seconds}
+		if _, err := b.m.change(b.Manual.Now(), ask(nil, r)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add("add", "", "fe80::11", 30)
+	add("append", "", "fe80::12", 10)
+	add("add", "2001:db8:a::/48", "fe80::13", 20)
+	for _, want := range []int{3, 2, 1, 0} {
+		if n := len(b.m.table(tableMain).Routes(netip.MustParsePrefix("2001:db8:5::/48"))); n != want {
+			t.Fatalf("%d routes, want %d", n, want)
+		}
+		if d := b.m.Deadline(); d != clock.Never {
+			b.Manual.AdvanceTo(d)
+			b.m.Tick(d)
+		}
+	}
+	if d := b.m.Deadline(); d != clock.Never {
+		t.Errorf("still waiting for %s", d.Sub(b.Manual.Now()))
+	}
+}
+
+// TestDeleteIsWhole: of several next hops to be deleted one is not there: none goes.
+func TestDeleteIsWhole(t *testing.T) {
+	b := newBench(t, gateways(1, 1))
+	hop := func(a, dev string) routeapi.NextHop {
+		return routeapi.NextHop{Gateway: netip.MustParseAddr(a), Dev: dev}
+	}
+	for _, c := range []struct {
+		hops []routeapi.NextHop
+		want string
+		left int
+	}{
+		{[]routeapi.NextHop{hop("fe80::10", "lan0"), hop("fe80::99", "lan0")}, "No such process", 2},
+		{[]routeapi.NextHop{hop("fe80::10", "lan0"), hop("fe80::10", "lan0")}, "No such process", 2},
+		{[]routeapi.NextHop{hop("fe80::10", "lan0"), hop("fe80::11", "wan0")}, "<nil>", 0},
+	} {
+		_, err := b.m.change(b.Manual.Now(), ask(nil, routeapi.Request{Op: "del", Dst: "default", NextHops: c.hops}))
+		if n := len(b.m.table(tableMain).Routes(defaultRoute)); fmt.Sprint(err) != c.want || n != c.left {
+			t.Errorf("%+v: %v, %d left", c.hops, err, n)
+		}
+	}
+}
+
+// TestConfiguredRouteOutlivesWhatWasLearned: a route that a router taught gives way to the same one of the
+// configuration, which stays when the router's has ended.
+func TestConfiguredRouteOutlivesWhatWasLearned(t *testing.T) {
+	b := newBench(t)
+	b.m.RoutesLearned(b.Manual.Now(), []module.LearnedRoute{learnedDefault(router1, "medium")})
+	b.apply(RouteConfig{To: "default", Via: router1, Dev: "wan0"})
+	b.m.RoutesLearned(b.Manual.Now(), nil)
+	rs := b.m.table(tableMain).Routes(defaultRoute)
+	if len(rs) != 1 || rs[0].Protocol != "static" || b.sent("", "2001:db8:f::1") != router1.String() {
+		t.Errorf("%+v", rs)
+	}
+}
+
+// BenchmarkReplace: one route of a large table.
+func BenchmarkReplace(b *testing.B) {
+	x := filled(b, 0, 1_000_000)
+	x.Published = nil
+	r := routeapi.Request{Op: "replace", Dst: "2001:db8:5::/48", Via: netip.MustParseAddr("fe80::99"), Dev: "wan0"}
+	for b.Loop() {
+		if _, err := x.m.change(0, ask(nil, r)); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"leveret/appliance/module"
+	"leveret/appliance/module/moduletest"
 	"leveret/appliance/packet"
 	"leveret/appliance/wire"
 	"leveret/extensions/policyroute/routeapi"
@@ -151,7 +152,7 @@ func TestSharingDoesNotAllocate(t *testing.T) {
 func TestMultipathConfig(t *testing.T) {
 	with := func(b *bench, mc MultipathConfig) error {
 		cfg := b.config(gateways(1, 1))
-		cfg.Sections["routing.multipath"] = single[MultipathConfig]{mc}
+		cfg.Sections["routing.multipath"] = moduletest.Section[MultipathConfig]{Value: mc}
 		commit, err := b.m.Prepare(cfg)
 		if err == nil {
 			commit(b.Manual.Now())
@@ -188,13 +189,6 @@ func TestMultipathConfig(t *testing.T) {
 		t.Errorf("l3 tells the flows of two addresses apart: %s", l3)
 	}
 }
-
-// single is a section that is an object.
-type single[T any] struct{ v T }
-
-func (s single[T]) Present() bool                  { return true }
-func (s single[T]) Decode(v any) error             { *v.(*T) = s.v; return nil }
-func (s single[T]) Fault(key, msg, _ string) error { return fmt.Errorf("%s: %s", key, msg) }
 
 // TestNextHopsByCommand: added as one route, listed as one, deleted one by one or all together.
 func TestNextHopsByCommand(t *testing.T) {

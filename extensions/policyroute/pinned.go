@@ -21,10 +21,7 @@ func (m *Module) showPinned(now clock.Instant, req module.Request) (any, error) 
 	for _, p := range m.choice.pins.All(now) {
 		x := routeapi.Pinned{Dst: p.Dst, From: p.Src, Flags: []string{"pinned"}}
 		if h, ok := hops[p.Member]; ok {
-			x.Gateway = h.Addr
-			if l := m.links.Index(h.Link); l != nil {
-				x.Dev = l.Name
-			}
+			x.Gateway, x.Dev = h.Addr, m.linkName(h.Link)
 		}
 		left := int64((m.cache.Idle - p.Idle) / time.Second)
 		x.Expires = &left

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"leveret/appliance/module"
+	"leveret/appliance/module/moduletest"
 	"leveret/appliance/wire"
 	"leveret/extensions/policyroute/routeapi"
 )
@@ -15,7 +16,7 @@ import (
 // multipath puts a way of sharing and a cache in force.
 func (b *bench) multipath(mc MultipathConfig, cc CacheConfig, routes ...RouteConfig) error {
 	cfg := b.config(routes...)
-	cfg.Sections["routing.multipath"], cfg.Sections["routing.destination_cache"] = single[MultipathConfig]{mc}, single[CacheConfig]{cc}
+	cfg.Sections["routing.multipath"], cfg.Sections["routing.destination_cache"] = moduletest.Section[MultipathConfig]{Value: mc}, moduletest.Section[CacheConfig]{Value: cc}
 	commit, err := b.m.Prepare(cfg)
 	if err == nil {
 		commit(b.Manual.Now())

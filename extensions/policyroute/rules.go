@@ -170,16 +170,21 @@ func (m *Module) commitRules(want []rule.Rule) {
 	old := m.rules
 	m.rules = next
 	m.rulesChanged()
+	was := make(map[rule.Rule]bool, len(old.All()))
 	for _, r := range old.All() {
-		if !slices.Contains(next.All(), r) {
-			m.rulesRemoved.Inc()
-			m.ruleEvent(r, true)
-		}
+		was[r] = true
 	}
 	for _, r := range next.All() {
-		if !slices.Contains(old.All(), r) {
+		if !was[r] {
 			m.rulesAdded.Inc()
 			m.ruleEvent(r, false)
+		}
+		delete(was, r)
+	}
+	for _, r := range old.All() {
+		if was[r] {
+			m.rulesRemoved.Inc()
+			m.ruleEvent(r, true)
 		}
 	}
 }
@@ -288,18 +293,14 @@ func (m *Module) flushRules(_ clock.Instant, req module.Request) (any, error) {
 	if err != nil {
 		return nil, module.Refuse("Error: " + err.Error())
 	}
-	match, n := ruleMatch(&b, want), 0
-	for {
-		r, err := m.rules.Delete(func(x *rule.Rule) bool { return x.Priority != rule.PriorityLocal && match(x) })
-		if err != nil {
-			break
-		}
-		n++
+	match := ruleMatch(&b, want)
+	gone := m.rules.DeleteFunc(func(x *rule.Rule) bool { return x.Priority != rule.PriorityLocal && match(x) })
+	m.rulesChanged()
+	for _, r := range gone {
 		m.rulesRemoved.Inc()
 		m.ruleEvent(r, true)
 	}
-	m.rulesChanged()
-	return routeapi.Flushed{Flushed: n}, nil
+	return routeapi.Flushed{Flushed: len(gone)}, nil
 }
 
 // ruleEvent tells who watches.

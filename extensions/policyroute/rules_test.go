@@ -7,27 +7,21 @@ import (
 	"testing"
 
 	"leveret/appliance/module"
+	"leveret/appliance/module/moduletest"
 	"leveret/appliance/packet"
 	"leveret/extensions/policyroute/routeapi"
 )
 
-// rulesOf makes a bench with rules and routes as a configuration has them.
+// applyRules puts tables, rules and routes in force as a configuration does.
 func (b *bench) applyRules(tables []TableConfig, rules []routeapi.RuleSpec, routes ...RouteConfig) error {
 	cfg := b.config(routes...)
-	cfg.Sections["routing.tables"], cfg.Sections["routing.rules"] = listed[TableConfig](tables), listed[routeapi.RuleSpec](rules)
+	cfg.Sections["routing.tables"], cfg.Sections["routing.rules"] = moduletest.Section[[]TableConfig]{Value: tables}, moduletest.Section[[]routeapi.RuleSpec]{Value: rules}
 	commit, err := b.m.Prepare(cfg)
 	if err == nil {
 		commit(b.Manual.Now())
 	}
 	return err
 }
-
-// listed is a section that is a list.
-type listed[T any] []T
-
-func (s listed[T]) Present() bool                  { return true }
-func (s listed[T]) Decode(v any) error             { *v.(*[]T) = s; return nil }
-func (s listed[T]) Fault(key, msg, _ string) error { return fmt.Errorf("%s: %s", key, msg) }
 
 func prio(n uint32) *uint32 { return &n }
 

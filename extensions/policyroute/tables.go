@@ -44,11 +44,10 @@ type compilation struct {
 	generation int
 }
 
-// routeKey names a route that has a lifetime.
-type routeKey struct {
+// prefixKey names a prefix of a table.
+type prefixKey struct {
 	table  uint32
 	prefix netip.Prefix
-	metric uint32
 }
 
 // table returns a table, which is there from its first use on.
@@ -80,17 +79,19 @@ func (m *Module) usable(link int) bool {
 	return l != nil && l.Usable()
 }
 
-// remove deletes the first route of a prefix that match takes.
-func (m *Module) remove(id uint32, p netip.Prefix, match func(*fib.Route) bool) error {
-	old, err := m.table(id).Delete(p, match)
-	if err != nil {
-		return err
+// remove deletes the routes of a prefix that match takes, if there are any.
+func (m *Module) remove(id uint32, p netip.Prefix, match func(*fib.Route) bool) {
+	for {
+		old, err := m.table(id).Delete(p, match)
+		if err != nil {
+			return
+		}
+		m.gone(id, old)
 	}
-	m.gone(id, old)
-	return nil
 }
 
-// removeAll deletes every route of a table that match takes, and returns how many those were.
+// removeAll deletes every route of a table that match takes, and returns how many those were. It looks at
+// the whole table.
 func (m *Module) removeAll(id uint32, match func(*fib.Route) bool) int {
 	gone := m.table(id).DeleteFunc(match)
 	for _, r := range gone {
@@ -103,7 +104,7 @@ func (m *Module) removeAll(id uint32, match func(*fib.Route) bool) int {
 func (m *Module) gone(id uint32, r fib.Route) {
 	m.removed.Inc()
 	m.countGateway(&r, -1)
-	delete(m.expiring, routeKey{id, r.Prefix, r.Metric})
+	m.arm(id, r.Prefix)
 	m.publish(id, r.Prefix)
 	m.event(id, r, true)
 }
@@ -112,11 +113,24 @@ func (m *Module) gone(id uint32, r fib.Route) {
 func (m *Module) came(id uint32, r fib.Route) {
 	m.added.Inc()
 	m.countGateway(&r, 1)
-	if r.Expires != clock.Never {
-		m.expiring[routeKey{id, r.Prefix, r.Metric}] = r.Expires
-	}
+	m.arm(id, r.Prefix)
 	m.publish(id, r.Prefix)
 	m.event(id, r, false)
+}
+
+// arm notes when the first of a prefix's routes ends. Learned ones are ended by who learned them.
+func (m *Module) arm(id uint32, p netip.Prefix) {
+	at := clock.Never
+	for _, r := range m.table(id).Routes(p) {
+		if operators(&r) {
+			at = clock.Earliest(at, r.Expires)
+		}
+	}
+	if k := (prefixKey{id, p}); at == clock.Never {
+		delete(m.expiring, k)
+	} else {
+		m.expiring[k] = at
+	}
 }
 
 // batch collects changes, so that workers see all of them or none.

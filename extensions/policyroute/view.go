@@ -29,60 +29,33 @@ type request struct {
 	pkt *packet.Packet // nil = it is no packet
 }
 
-// found is an answer.
-type found struct {
-	route *packet.Route // nil = no route
-	rule  int           // index of the rule that ended the search; -1 = none did
-	// src is the source that a rule on the source has chosen; byRule reports whether one did.
-	src    [16]byte
-	byRule bool
-}
-
 // What rules answer that look nothing up.
 var (
 	routeBlackhole = &packet.Route{Type: packet.RouteBlackhole}
 	routeProhibit  = &packet.Route{Type: packet.RouteProhibit}
 )
 
-// search goes through the rules from the index at on: the first rule that the request conforms to; the
-// route that its table has; that route, if it conforms to the rule; otherwise the next rule. tr, if not
-// nil, is told each step.
-func (v *view) search(q *request, tr *trace) (f found) {
-	for i := v.next(q, 0, tr); i >= 0; i = v.next(q, i+1, tr) {
+// search goes through the rules: the first one that the request conforms to; the route that its table
+// has; that route, if it conforms to the rule; otherwise the next rule. src is the source that a rule on
+// the source has chosen, valid if byRule. tr, if not nil, is told each step.
+func (v *view) search(q *request, tr *trace) (r *packet.Route, src [16]byte, byRule bool) {
+	i, end := v.nextTable(q, 0, tr)
+	for i >= 0 {
 		c := v.rules.At(i)
-		switch c.Rule.Action {
-		case rule.Nop:
-			continue
-		case rule.Goto:
-			if c.Next >= 0 {
-				i = c.Next - 1
-			}
-			continue
-		case rule.Blackhole:
-			return found{route: routeBlackhole, rule: i}
-		case rule.Prohibit:
-			return found{route: routeProhibit, rule: i}
-		case rule.Unreachable: // there is no route, and no further rule is asked
-			return found{rule: i}
+		r := v.lookup(c.Slot, q)
+		src, byRule, why := v.conforms(c, r, q)
+		tr.answered(r, why)
+		if why == "" {
+			return r, src, byRule
 		}
-		if ok := v.conforms(c, v.lookup(c.Slot, q), q, &f, tr); ok {
-			f.rule = i
-			return f
-		}
+		i, end = v.nextTable(q, i+1, tr)
 	}
-	return found{rule: -1}
+	return end, src, false
 }
 
-func (v *view) next(q *request, at int, tr *trace) int {
-	i := v.rules.Next(&q.Request, at)
-	tr.asked(v, q, at, i)
-	return i
-}
-
-// conforms reports whether the route that a rule's table returned conforms to the rule, and puts the
-// answer into f.
-func (v *view) conforms(c *rule.Compiled, r *packet.Route, q *request, f *found, tr *trace) bool {
-	why := ""
+// conforms says why the route that a rule's table returned does not conform to the rule; "" = it does,
+// and if byRule, with the source that was chosen for it.
+func (v *view) conforms(c *rule.Compiled, r *packet.Route, q *request) (src [16]byte, byRule bool, why string) {
 	switch {
 	case r == nil:
 		why = "no route"
@@ -91,16 +64,11 @@ func (v *view) conforms(c *rule.Compiled, r *packet.Route, q *request, f *found,
 	case r.Prefix.Bits() <= c.Rule.SuppressPrefixLen && r.Type <= packet.RouteMulticast: // as Linux, what rejects is not suppressed
 		why = "suppressed"
 	case !q.HasSrc && c.BySource():
-		src, ok := v.selectSource(&q.Dst, r.Dev, r.Gateway)
-		if ok && c.ConformsSource(&src) {
-			f.src, f.byRule = src, true
-			break
+		if src, byRule = v.selectSource(&q.Dst, r.Dev, r.Gateway); !byRule || !c.ConformsSource(&src) {
+			why = "source"
 		}
-		why = "source"
 	}
-	tr.answered(r, why)
-	f.route = r
-	return why == ""
+	return src, byRule, why
 }
 
 // lookup returns what one table has for a request.
@@ -179,14 +147,8 @@ func (m *Module) answer(q module.RouteQuery, tr *trace) (res module.RouteResult,
 		r := &packet.Route{Dev: q.Out, OnLink: true, Prefix: netip.PrefixFrom(q.Dst, 128), Table: tableMain}
 		return module.RouteResult{Route: r, NextHop: q.Dst, Out: q.Out, Src: src(q.Out, r)}, false
 	}
-	req := request{Request: rule.Request{
-		Dst: dst, HasSrc: hasSrc, In: q.In, Out: q.Out, Mark: q.Mark, DSField: q.DSField &^ 3, Proto: q.Proto, SPort: q.SPort, DPort: q.DPort,
-	}}
-	if hasSrc {
-		req.Src = q.Src.As16()
-	}
-	f := v.search(&req, tr)
-	r := f.route
+	req := asked(&q)
+	r, chosen, byRule := v.search(&req, tr)
 	if r == nil {
 		return module.RouteResult{}, false
 	}
@@ -197,12 +159,12 @@ func (m *Module) answer(q module.RouteQuery, tr *trace) (res module.RouteResult,
 	if !r.OnLink {
 		res.NextHop = netip.AddrFrom16(r.Gateway)
 	}
-	if f.byRule {
-		res.Src = netip.AddrFrom16(f.src)
+	if byRule {
+		res.Src = netip.AddrFrom16(chosen)
 	} else {
 		res.Src = src(r.Dev, r)
 	}
-	return res, f.byRule
+	return res, byRule
 }
 
 // SelectSource implements [module.Router].
@@ -270,14 +232,14 @@ func (v *view) batchMain(ps []*packet.Packet) {
 func (v *view) batchRules(ps []*packet.Packet) {
 	var qs [maxRuled]request
 	var at [maxRuled]int // the rule that is to be asked; -1 = done
-	left := 0
+	left, first := 0, v.first()
 	for i, p := range ps {
 		at[i] = -1
 		if linkScope((*[16]byte)(p.Bytes()[24:40])) {
 			continue
 		}
 		qs[i].of(p, v.rules.NeedsPorts)
-		if at[i] = v.nextTable(&qs[i], p, v.first()); at[i] >= 0 {
+		if at[i], p.Route = v.nextTable(&qs[i], first, nil); at[i] >= 0 {
 			left++
 		}
 	}
@@ -307,12 +269,11 @@ func (v *view) batchRules(ps []*packet.Packet) {
 			if out[k] != nil {
 				r = v.pick(s, out[k], q)
 			}
-			var f found
-			if v.conforms(c, r, q, &f, nil) {
+			if _, _, why := v.conforms(c, r, q); why == "" {
 				take(ps[i], r, &q.Dst)
 				at[i] = -1
 			} else {
-				at[i] = v.nextTable(q, ps[i], at[i]+1)
+				at[i], ps[i].Route = v.nextTable(q, at[i]+1, nil)
 			}
 			if at[i] < 0 {
 				left--
@@ -330,31 +291,47 @@ func (v *view) first() int {
 	return 0
 }
 
-// nextTable returns the index of the first rule at or behind from that looks up a table for the
-// packet; -1 when the search has ended, with the packet's route set if there is one.
-func (v *view) nextTable(q *request, p *packet.Packet, from int) int {
-	for i := v.rules.Next(&q.Request, from); i >= 0; i = v.rules.Next(&q.Request, i+1) {
+// nextTable returns the index of the first rule at or behind from that looks up a table which has routes;
+// -1 when the search has ended, with the route that it ended with, nil = there is none.
+func (v *view) nextTable(q *request, from int, tr *trace) (i int, end *packet.Route) {
+	for {
+		i = v.rules.Next(&q.Request, from)
+		tr.asked(v, q, from, i)
+		if i < 0 {
+			return i, nil
+		}
 		c := v.rules.At(i)
+		from = i + 1
 		switch c.Rule.Action {
 		case rule.Lookup:
 			if v.tables[c.Slot].RIB().Size() > 0 {
-				return i
+				return i, nil
 			}
+			tr.answered(nil, "no route")
 		case rule.Goto:
 			if c.Next >= 0 {
-				i = c.Next - 1
+				from = c.Next
 			}
 		case rule.Blackhole:
-			p.Route = routeBlackhole
-			return -1
+			return -1, routeBlackhole
 		case rule.Prohibit:
-			p.Route = routeProhibit
-			return -1
-		case rule.Unreachable:
-			return -1
+			return -1, routeProhibit
+		case rule.Unreachable: // there is no route, and no further rule is asked
+			return -1, nil
 		}
 	}
-	return -1
+}
+
+// asked makes the request of a question that is no packet.
+func asked(q *module.RouteQuery) request {
+	r := request{Request: rule.Request{
+		Dst: q.Dst.As16(), HasSrc: q.Src.IsValid() && !q.Src.IsUnspecified(), In: q.In, Out: q.Out, Mark: q.Mark, DSField: q.DSField &^ 3,
+		Proto: q.Proto, SPort: q.SPort, DPort: q.DPort,
+	}}
+	if r.HasSrc {
+		r.Src = q.Src.As16()
+	}
+	return r
 }
 
 // of makes the request of a packet.

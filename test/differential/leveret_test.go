@@ -59,36 +59,27 @@ func newLeveret(t *testing.T, w *world) *leveret {
 	return l
 }
 
-// list is a section of the configuration, already decoded.
-type list[T any] struct{ items []T }
-
-func (s list[T]) Present() bool      { return true }
-func (s list[T]) Decode(v any) error { *v.(*[]T) = s.items; return nil }
-func (s list[T]) Fault(key, msg, _ string) error {
-	return fmt.Errorf("%s: %s", key, msg)
-}
-
 func (l *leveret) configure(c *policy) {
 	cfg := &module.Config{}
 	for i, name := range links {
 		cfg.Links = append(cfg.Links, module.LinkConfig{Name: name, Index: i + 1})
 	}
-	var rules list[routeapi.RuleSpec]
+	var rules moduletest.Section[[]routeapi.RuleSpec]
 	for _, r := range c.rules {
-		rules.items = append(rules.items, r.spec)
+		rules.Value = append(rules.Value, r.spec)
 	}
-	var routes list[policyroute.RouteConfig]
+	var routes moduletest.Section[[]policyroute.RouteConfig]
 	for _, r := range c.routes {
-		routes.items = append(routes.items, r.cfg)
+		routes.Value = append(routes.Value, r.cfg)
 	}
 	cfg.Sections = map[string]module.Section{"routing.rules": rules, "routing.routes": routes}
 	commit, err := l.m.Prepare(cfg)
 	// A goto to a rule that is not there is a fault of the configuration for us, a rule that does
 	// nothing for Linux: taken out, the rest is the same.
 	for err != nil && strings.Contains(err.Error(), "no rule has priority") {
-		for i, r := range rules.items {
+		for i, r := range rules.Value {
 			if r.Goto != 0 && strings.Contains(err.Error(), fmt.Sprintf("[%d].goto", i)) {
-				rules.items[i].Goto, rules.items[i].Action = 0, "nop"
+				rules.Value[i].Goto, rules.Value[i].Action = 0, "nop"
 			}
 		}
 		cfg.Sections["routing.rules"] = rules

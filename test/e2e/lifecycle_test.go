@@ -89,7 +89,7 @@ func TestApplyDuringTraffic(t *testing.T) {
 	p := between(t, side{kind: "tap", offload: true}, side{kind: "tap", offload: true}, "")
 	done := make(chan float64)
 	go func() { done <- iperf(t, p.a, p.b, addrB, "-t "+seconds(3, 10)) }()
-	time.Sleep(time.Second)
+	eventually(t, "traffic", 5*time.Second, func() bool { return p.received("left") > 500 })
 	text := sh(t, "cat "+p.file())
 	text = strings.Replace(text, "mtu: 1500", "mtu: 1400", 1) + "routing: {routes: [{to: \"2001:db8:7::/48\", via: \"" + addrB + "\", dev: right}]}\n"
 	if err := os.WriteFile(p.file(), []byte(text), 0o644); err != nil {

@@ -56,7 +56,14 @@ func capture(t *testing.T, a *appliance, link, file string) (stop func()) {
 		return len(out) > 0 && out[0] >= '1' && out[0] <= '9'
 	})
 	return func() {
-		time.Sleep(300 * time.Millisecond) // what is on its way into the file
+		size, same := "", 0 // what is on its way into the file has come when that does not grow
+		eventually(t, "the file of the capture", 5*time.Second, func() bool {
+			out, _ := try("stat -c %s " + file)
+			if same++; out != size {
+				size, same = out, 0
+			}
+			return same == 10
+		})
 		sh(t, "kill -INT "+pid)
 		eventually(t, "end of the capture", 5*time.Second, func() bool { _, err := try("kill -0 " + pid); return err != nil })
 	}

@@ -101,24 +101,6 @@ func (t *Table) Add(r Route) error {
 	return nil
 }
 
-// Replace adds a route in the place of the one with its prefix and metric, if there is one, which
-// it returns.
-func (t *Table) Replace(r Route) (old Route, replaced bool) {
-	r.Prefix = r.Prefix.Masked()
-	list, _ := t.byPrefix.Get(r.Prefix)
-	for i := range list {
-		if same(&list[i], &r) {
-			old = list[i]
-			list = slices.Clone(list)
-			list[i] = r
-			t.byPrefix.Insert(r.Prefix, list)
-			return old, true
-		}
-	}
-	t.insert(list, r)
-	return Route{}, false
-}
-
 func (t *Table) insert(list []Route, r Route) {
 	i, _ := slices.BinarySearchFunc(list, r.Metric+1, func(x Route, m uint32) int { return cmp.Compare(x.Metric, m) })
 	if r.Metric == ^uint32(0) {

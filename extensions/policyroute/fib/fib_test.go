@@ -134,8 +134,8 @@ func TestTableHasTheKernelsRules(t *testing.T) {
 	if rs := tab.Routes(p); len(rs) != 2 || rs[0].Link != 2 {
 		t.Errorf("not by metric: %+v", rs)
 	}
-	if old, ok := tab.Replace(Route{Prefix: p, Metric: 100, Link: 3}); !ok || old.Link != 2 || tab.Len() != 2 {
-		t.Errorf("replaced %+v %v, %d routes", old, ok, tab.Len())
+	if old, ok := tab.Update(Route{Prefix: p, Metric: 100, Link: 3}, func(r *Route) bool { return r.Metric == 100 }); !ok || old.Link != 2 || tab.Len() != 2 {
+		t.Errorf("updated %+v %v, %d routes", old, ok, tab.Len())
 	}
 	if _, err := tab.Delete(p, func(r *Route) bool { return r.Metric == 7 }); !errors.Is(err, ErrNotFound) {
 		t.Errorf("deleting what is not there: %v", err)

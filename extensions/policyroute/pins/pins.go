@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"leveret/appliance/clock"
+	"leveret/appliance/module"
 )
 
 const ways = 4
@@ -45,18 +46,20 @@ type Cache struct {
 	sets      []([ways]entry)
 	probation []([ways]entry)
 
-	// Counters: found; admitted; found but idle for too long; put out by another flow; not admitted
-	// because all four of its set are in use.
-	Hits, New, Stale, Evicted, Refused atomic.Uint64
+	count Counters
 }
 
+// Counters count flows, not packets: admitted; found, but idle for too long; put out by another flow; not
+// admitted because all four of its set are in use.
+type Counters struct{ New, Stale, Evicted, Refused *module.Counter }
+
 // New returns an empty cache for at least that many flows, which are forgotten when idle for so long.
-func New(maxEntries int, idle time.Duration) *Cache {
+func New(maxEntries int, idle time.Duration, count Counters) *Cache {
 	n := 1
 	for n*ways < maxEntries {
 		n *= 2
 	}
-	return &Cache{idle: uint32(max(idle/time.Second, 1)), sets: make([][ways]entry, n), probation: make([][ways]entry, n)}
+	return &Cache{count: count, idle: uint32(max(idle/time.Second, 1)), sets: make([][ways]entry, n), probation: make([][ways]entry, n)}
 }
 
 // second is the time in the resolution of ages; never 0.
@@ -113,13 +116,12 @@ func (c *Cache) Lookup(f *Flow, now clock.Instant) (member uint32, ok bool) {
 		s := e.state.Load()
 		if c.old(s, at) {
 			e.hash.Store(0)
-			c.Stale.Add(1)
+			c.count.Stale.Inc()
 			return 0, false
 		}
 		if uint32(s) != at { // once a second: the line is not to be written for each packet
 			e.state.Store(s&^0xffffffff | uint64(at))
 		}
-		c.Hits.Add(1)
 		return uint32(s >> 32), true
 	}
 	p := c.trial(f)
@@ -178,13 +180,13 @@ func (c *Cache) admit(f *Flow, member, at uint32) bool {
 	}
 	switch {
 	case victim < 0:
-		c.Refused.Add(1)
+		c.count.Refused.Inc()
 		return false
 	case age <= c.idle:
-		c.Evicted.Add(1)
+		c.count.Evicted.Inc()
 	}
 	set[victim].write(f, member, at)
-	c.New.Add(1)
+	c.count.New.Inc()
 	return true
 }
 

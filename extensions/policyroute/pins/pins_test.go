@@ -7,12 +7,17 @@ import (
 	"time"
 
 	"leveret/appliance/clock"
+	"leveret/appliance/module"
 )
 
 const start = clock.Instant(1000 * time.Second)
 
 func flow(h uint64) *Flow {
 	return &Flow{Hash: h * 0x9e3779b97f4a7c15, Src: [16]byte{15: byte(h)}, Dst: [16]byte{14: byte(h >> 8), 15: byte(h)}}
+}
+
+func newCache(entries int) *Cache {
+	return New(entries, time.Minute, Counters{&module.Counter{}, &module.Counter{}, &module.Counter{}, &module.Counter{}})
 }
 
 // pin makes a flow one that was used twice.
@@ -23,7 +28,7 @@ func pin(c *Cache, f *Flow, member uint32, now clock.Instant) {
 
 // TestSecondPacketSeesTheFirstsChoice, and admits the flow; the third finds it.
 func TestSecondPacketSeesTheFirstsChoice(t *testing.T) {
-	c, f := New(64, time.Minute), flow(7)
+	c, f := newCache(64), flow(7)
 	if _, ok := c.Lookup(f, start); ok {
 		t.Fatal("found before it was chosen")
 	}
@@ -42,8 +47,8 @@ func TestSecondPacketSeesTheFirstsChoice(t *testing.T) {
 	if all := c.All(start); len(all) != 1 || all[0].Member != 5 || all[0].Dst.As16() != f.Dst || all[0].Src.As16() != f.Src {
 		t.Errorf("%+v", all)
 	}
-	if c.New.Load() != 1 || c.Hits.Load() != 2 {
-		t.Errorf("new %d, hits %d", c.New.Load(), c.Hits.Load())
+	if n := c.count.New.Value(); n != 1 {
+		t.Errorf("%d admitted", n)
 	}
 	c.Choose(f, 6, start) // the router is gone
 	if m, ok := c.Lookup(f, start); !ok || m != 6 {
@@ -53,7 +58,7 @@ func TestSecondPacketSeesTheFirstsChoice(t *testing.T) {
 
 // TestIdleFlowsAreForgotten, just after idle; use renews them.
 func TestIdleFlowsAreForgotten(t *testing.T) {
-	c, f := New(64, time.Minute), flow(7)
+	c, f := newCache(64), flow(7)
 	pin(c, f, 5, start)
 	for i := 1; i < 4; i++ {
 		if _, ok := c.Lookup(f, start.Add(time.Duration(i)*time.Minute)); !ok {
@@ -64,8 +69,8 @@ func TestIdleFlowsAreForgotten(t *testing.T) {
 	if len(c.All(late)) != 0 {
 		t.Error("still listed")
 	}
-	if _, ok := c.Lookup(f, late); ok || c.Stale.Load() != 1 {
-		t.Errorf("found when idle for too long; stale %d", c.Stale.Load())
+	if _, ok := c.Lookup(f, late); ok || c.count.Stale.Value() != 1 {
+		t.Errorf("found when idle for too long; stale %d", c.count.Stale.Value())
 	}
 	c.Choose(f, 5, start)
 	if _, ok := c.Lookup(f, late); ok {
@@ -76,7 +81,7 @@ func TestIdleFlowsAreForgotten(t *testing.T) {
 // TestAScanEvictsNothing: a million flows of one packet each leave those in place that had two, also
 // when these have been quiet for some seconds.
 func TestAScanEvictsNothing(t *testing.T) {
-	c := New(16384, time.Minute)
+	c := newCache(16384)
 	r := rand.New(rand.NewPCG(1, 1))
 	var mine []*Flow
 	for len(mine) < 1000 {
@@ -92,8 +97,8 @@ func TestAScanEvictsNothing(t *testing.T) {
 			c.Choose(f, 9, now)
 		}
 	}
-	if n := len(c.All(now)); n != pinned || c.Evicted.Load() != 0 {
-		t.Errorf("%d pinned, then %d; %d evicted", pinned, n, c.Evicted.Load())
+	if n := len(c.All(now)); n != pinned || c.count.Evicted.Value() != 0 {
+		t.Errorf("%d pinned, then %d; %d evicted", pinned, n, c.count.Evicted.Value())
 	}
 	for i, f := range mine {
 		if m, ok := c.Lookup(f, now); !ok || m != uint32(i) {
@@ -104,7 +109,7 @@ func TestAScanEvictsNothing(t *testing.T) {
 
 // TestFullSet: the flow that has been idle longest goes; those in use stay, and the new one is refused.
 func TestFullSet(t *testing.T) {
-	c := New(1, time.Minute) // one set
+	c := newCache(1) // one set
 	fs := make([]*Flow, 6)
 	for i := range fs {
 		fs[i] = &Flow{Hash: uint64(i+1) << 32}
@@ -114,8 +119,8 @@ func TestFullSet(t *testing.T) {
 	}
 	now := start.Add(4 * time.Second)
 	pin(c, fs[4], 4, now)
-	if _, ok := c.Peek(fs[0], now); ok || c.Evicted.Load() != 1 {
-		t.Errorf("the oldest is still there; %d evicted", c.Evicted.Load())
+	if _, ok := c.Peek(fs[0], now); ok || c.count.Evicted.Value() != 1 {
+		t.Errorf("the oldest is still there; %d evicted", c.count.Evicted.Value())
 	}
 	for _, f := range fs[1:5] {
 		if _, ok := c.Lookup(f, now); !ok {
@@ -123,8 +128,8 @@ func TestFullSet(t *testing.T) {
 		}
 	}
 	pin(c, fs[5], 5, now)
-	if c.Refused.Load() != 1 || len(c.All(now)) != 4 {
-		t.Errorf("refused %d, pinned %d", c.Refused.Load(), len(c.All(now)))
+	if c.count.Refused.Value() != 1 || len(c.All(now)) != 4 {
+		t.Errorf("refused %d, pinned %d", c.count.Refused.Value(), len(c.All(now)))
 	}
 	if m, ok := c.Lookup(fs[5], now); !ok || m != 5 {
 		t.Error("who is refused has lost its choice")
@@ -136,7 +141,7 @@ func TestFullSet(t *testing.T) {
 
 // TestWorkersTogether: each flow gets a member that was chosen for it.
 func TestWorkersTogether(t *testing.T) {
-	c := New(4096, time.Minute)
+	c := newCache(4096)
 	var wg sync.WaitGroup
 	for w := range 4 {
 		wg.Add(1)
@@ -160,14 +165,14 @@ func TestWorkersTogether(t *testing.T) {
 
 // TestNoAllocation.
 func TestNoAllocation(t *testing.T) {
-	c, f := New(64, time.Minute), flow(7)
+	c, f := newCache(64), flow(7)
 	if n := testing.AllocsPerRun(100, func() { c.Lookup(f, start); c.Choose(f, 1, start) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 }
 
 func BenchmarkLookup(b *testing.B) {
-	c, f := New(16384, time.Minute), flow(7)
+	c, f := newCache(16384), flow(7)
 	pin(c, f, 1, start)
 	for b.Loop() {
 		c.Lookup(f, start)

@@ -103,11 +103,13 @@ func (g *group) add(k key, i int32) {
 	}
 }
 
+// masked is the part of an address that a mask selects.
+func masked(a *[16]byte, m *[2]uint64) [2]uint64 {
+	return [2]uint64{binary.BigEndian.Uint64(a[:8]) & m[0], binary.BigEndian.Uint64(a[8:]) & m[1]}
+}
+
 // list returns the rules of a group that q may conform to.
 func (g *group) list(q *Request) []int32 {
-	masked := func(a *[16]byte, m *[2]uint64) [2]uint64 {
-		return [2]uint64{binary.BigEndian.Uint64(a[:8]) & m[0], binary.BigEndian.Uint64(a[8:]) & m[1]}
-	}
 	switch g.kind {
 	case byNone:
 		return g.any
@@ -145,8 +147,7 @@ func (p Ports) exact() bool { return p.High != 0 && p.Low == p.High }
 
 // of returns what q has where the shape selects.
 func (s *shape) of(q *Request) (k key) {
-	k.src = [2]uint64{binary.BigEndian.Uint64(q.Src[:8]) & s.src[0], binary.BigEndian.Uint64(q.Src[8:]) & s.src[1]}
-	k.dst = [2]uint64{binary.BigEndian.Uint64(q.Dst[:8]) & s.dst[0], binary.BigEndian.Uint64(q.Dst[8:]) & s.dst[1]}
+	k.src, k.dst = masked(&q.Src, &s.src), masked(&q.Dst, &s.dst)
 	if s.in {
 		if k.in = int32(q.In); q.In == 0 {
 			k.in = here

@@ -116,7 +116,7 @@ func New() *DB {
 	}}
 }
 
-// All returns the rules in the order in which they are asked; it must not be changed.
+// All returns the rules in the order in which they are asked. It is borrowed until the list is changed.
 func (d *DB) All() []Rule { return d.rules }
 
 // NextPriority returns the priority of a rule that is added without one: one less than that of the
@@ -157,10 +157,22 @@ func (d *DB) Delete(match func(*Rule) bool) (Rule, error) {
 			return Rule{}, ErrLocal
 		}
 		r := d.rules[i]
-		d.rules = slices.Delete(slices.Clone(d.rules), i, i+1)
+		d.rules = slices.Delete(d.rules, i, i+1)
 		return r, nil
 	}
 	return Rule{}, ErrNotFound
+}
+
+// DeleteFunc removes every rule that match takes, but the local one, and returns them.
+func (d *DB) DeleteFunc(match func(*Rule) bool) (gone []Rule) {
+	d.rules = slices.DeleteFunc(d.rules, func(r Rule) bool {
+		if r.IsLocal() || !match(&r) {
+			return false
+		}
+		gone = append(gone, r)
+		return true
+	})
+	return gone
 }
 
 // IsLocal reports whether a rule is the one that looks up table local first of all.
@@ -172,6 +184,3 @@ func (r *Rule) IsLocal() bool {
 func (d *DB) Unresolved(r *Rule) bool {
 	return r.Action == Goto && !slices.ContainsFunc(d.rules, func(x Rule) bool { return x.Priority == r.Target })
 }
-
-// Clone returns a copy that can be changed.
-func (d *DB) Clone() *DB { return &DB{rules: slices.Clone(d.rules)} }

@@ -282,3 +282,17 @@ func BenchmarkNext(b *testing.B) {
 		})
 	}
 }
+
+// TestDeleteFunc: all that match, but the local one.
+func TestDeleteFunc(t *testing.T) {
+	d := New()
+	for i := range uint32(5) {
+		if err := d.Add(plain(100+i, 7)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	gone := d.DeleteFunc(func(r *Rule) bool { return r.Priority != 102 })
+	if got := fmt.Sprint(order(d)); len(gone) != 5 || got != "[0:255 102:7]" {
+		t.Errorf("%d gone, left %s", len(gone), got)
+	}
+}

@@ -26,7 +26,7 @@ var destRules = [...]func(a, b *Destination, t *PolicyTable) bool{
 		if !sourced(a, b) {
 			return false
 		}
-		ra, rb := homeRank(&Query{}, a.Source, nil), homeRank(&Query{}, b.Source, nil)
+		ra, rb := homeRank(nil, a.Source, nil), homeRank(nil, b.Source, nil)
 		return ra > rb && rb != neutral
 	},
 	func(a, b *Destination, t *PolicyTable) bool { return a.labelMatches(t) && !b.labelMatches(t) },       // 5 matching label

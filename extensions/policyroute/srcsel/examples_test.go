@@ -171,7 +171,7 @@ func TestRulesAreOrders(t *testing.T) {
 		for i := range cs {
 			cs[i] = randomCandidate(r)
 		}
-		q := &Query{Dst: randomCandidate(r).Addr, Out: 1, NextHop: [16]byte{byte(r.IntN(2))}, PreferPublic: r.IntN(2) == 0, PreferCareOf: r.IntN(2) == 0}
+		q := &Query{Dst: randomCandidate(r).Addr, Out: 1, NextHop: [16]byte{byte(r.IntN(2))}}
 		for _, rule := range ranks {
 			beats := func(a, b *Candidate) bool {
 				ra, rb := rule.rank(q, a, DefaultPolicy), rule.rank(q, b, DefaultPolicy)
@@ -182,8 +182,8 @@ func TestRulesAreOrders(t *testing.T) {
 				t.Fatalf("%s is no order: %+v %+v %+v", rule.rule, *a, *b, *c)
 			}
 		}
-		if x, _ := Better(q, &cs[0], &cs[1], DefaultPolicy); x {
-			if y, _ := Better(q, &cs[1], &cs[0], DefaultPolicy); y {
+		if x, _ := better(q, &cs[0], &cs[1], DefaultPolicy); x {
+			if y, _ := better(q, &cs[1], &cs[0], DefaultPolicy); y {
 				t.Fatalf("each is better than the other: %+v %+v", cs[0], cs[1])
 			}
 			if i, _ := Select(q, cs[:2], DefaultPolicy); i == 1 && InSet(q, &cs[0]) {
@@ -200,7 +200,7 @@ func TestRulesAreOrders(t *testing.T) {
 		if best < 0 {
 			continue
 		}
-		if _, rule := Better(q, &cs[best], &shuffled[other], DefaultPolicy); rule != RuleNone {
+		if _, rule := better(q, &cs[best], &shuffled[other], DefaultPolicy); rule != RuleNone {
 			t.Fatalf("another order, another source: %+v, %+v by %s", cs[best], shuffled[other], rule)
 		}
 		for i, v := range all {

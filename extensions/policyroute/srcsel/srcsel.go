@@ -30,8 +30,6 @@ type Query struct {
 	Out int // the link the packet leaves by; 0 = unknown
 	// NextHop is the router the packet goes to; the unspecified address = none, or not known.
 	NextHop [16]byte
-	// Preferences of the application (RFC 5014): public before temporary, care-of before home addresses.
-	PreferPublic, PreferCareOf bool
 }
 
 // Rule names the rule that decided between two candidates.
@@ -78,7 +76,7 @@ var ranks = [...]struct {
 	{RuleInterface, func(q *Query, c *Candidate, _ *PolicyTable) int { return yes(q.Out == 0 || c.Link == q.Out) }},
 	{RuleNextHop, nextHopRank},
 	{RuleLabel, func(q *Query, c *Candidate, t *PolicyTable) int { return yes(t.Label(&c.Addr) == t.Label(&q.Dst)) }},
-	{RuleTemporary, func(q *Query, c *Candidate, _ *PolicyTable) int { return yes(c.Temporary != q.PreferPublic) }},
+	{RuleTemporary, func(_ *Query, c *Candidate, _ *PolicyTable) int { return yes(c.Temporary) }},
 	{RuleLongest, func(q *Query, c *Candidate, _ *PolicyTable) int { return matching(q, c) }},
 }
 
@@ -110,16 +108,15 @@ func nextHopRank(q *Query, c *Candidate, _ *PolicyTable) int {
 }
 
 // homeRank is rule 4: an address that is home and care-of is better than one that is only one of them,
-// and a home address better than a care-of address, or the other way round if so preferred (RFC 5014 5).
-// It says nothing about other addresses.
-func homeRank(q *Query, c *Candidate, _ *PolicyTable) int {
+// and a home address better than a care-of address. It says nothing about other addresses.
+func homeRank(_ *Query, c *Candidate, _ *PolicyTable) int {
 	switch {
 	case c.Home && c.CareOf:
 		return 3
 	case c.Home:
-		return 1 + yes(!q.PreferCareOf)
+		return 2
 	case c.CareOf:
-		return 1 + yes(q.PreferCareOf)
+		return 1
 	}
 	return neutral
 }
@@ -139,23 +136,10 @@ func scope(a *[16]byte) uint8 {
 // (RFC 6724 2.2).
 func matching(q *Query, c *Candidate) int { return min(CommonPrefix(&c.Addr, &q.Dst), c.PrefixLen) }
 
-// Better compares two candidates: it reports whether a is the better source for q than b, and by
-// which rule. Without a rule neither is better.
-func Better(q *Query, a, b *Candidate, t *PolicyTable) (bool, Rule) {
-	for i := range ranks {
-		ra, rb := ranks[i].rank(q, a, t), ranks[i].rank(q, b, t)
-		if ra != rb && ra != neutral && rb != neutral {
-			return ra > rb, ranks[i].rule
-		}
-	}
-	return false, RuleNone
-}
-
 // Select returns the index of the best source for q, or -1 if no candidate is in the set (RFC 6724 4),
 // and the rule that decided last. Rule by rule those go that another one beats; of what is left after
-// the last rule the first wins. So the choice does not depend on the order of equally good candidates'
-// betters, as it would if they were compared in pairs: a rule that says nothing about some of them is
-// not transitive. For up to 256 candidates it does not allocate.
+// the last rule the first wins. Comparing pairs would let the order of the candidates decide: rules that
+// say nothing about some of them make "better" intransitive. For up to 256 candidates it does not allocate.
 func Select(q *Query, cands []Candidate, t *PolicyTable) (best int, by Rule) {
 	return selectFrom(q, cands, t, nil)
 }

@@ -47,10 +47,10 @@ func TestRules(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			q := &Query{Dst: netip.MustParseAddr(c.dst).As16(), Out: c.out, NextHop: [16]byte{2}}
-			if ok, rule := Better(q, &c.good, &c.bad, DefaultPolicy); !ok || rule != c.rule {
+			if ok, rule := better(q, &c.good, &c.bad, DefaultPolicy); !ok || rule != c.rule {
 				t.Errorf("good before bad: %v by %q, want %q", ok, rule, c.rule)
 			}
-			if ok, rule := Better(q, &c.bad, &c.good, DefaultPolicy); ok || rule != c.rule {
+			if ok, rule := better(q, &c.bad, &c.good, DefaultPolicy); ok || rule != c.rule {
 				t.Errorf("bad before good: %v by %q, want %q", ok, rule, c.rule)
 			}
 		})
@@ -61,7 +61,7 @@ func TestRules(t *testing.T) {
 func TestPrefixLengthCapsTheMatch(t *testing.T) {
 	q := &Query{Dst: netip.MustParseAddr("2001:db8:1::1234").As16()}
 	a, b := cand("2001:db8:1::1235/64", 1), cand("2001:db8:1::8000/64", 1)
-	if ok, rule := Better(q, &a, &b, DefaultPolicy); ok || rule != RuleNone {
+	if ok, rule := better(q, &a, &b, DefaultPolicy); ok || rule != RuleNone {
 		t.Errorf("decided %v by %q", ok, rule)
 	}
 }
@@ -101,10 +101,22 @@ func TestDefaultPolicyTable(t *testing.T) {
 	}
 }
 
-func TestBetterDoesNotAllocate(t *testing.T) {
+func TestRanksDoNotAllocate(t *testing.T) {
 	q := &Query{Dst: netip.MustParseAddr("2001:db8:1::1").As16(), Out: 1}
 	a, b := cand("2001:db8:1::2/64", 1), cand("2001:db8:3::2/64", 1)
-	if n := testing.AllocsPerRun(100, func() { Better(q, &a, &b, DefaultPolicy); InSet(q, &a) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { better(q, &a, &b, DefaultPolicy); InSet(q, &a) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
+}
+
+// better compares two candidates as RFC 6724 5 is written, in pairs: it reports whether a is the better source for q than b, and by
+// which rule. Without a rule neither is better.
+func better(q *Query, a, b *Candidate, t *PolicyTable) (bool, Rule) {
+	for i := range ranks {
+		ra, rb := ranks[i].rank(q, a, t), ranks[i].rank(q, b, t)
+		if ra != rb && ra != neutral && rb != neutral {
+			return ra > rb, ranks[i].rule
+		}
+	}
+	return false, RuleNone
 }
