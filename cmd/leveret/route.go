@@ -22,9 +22,8 @@ const cacheTable = "cache"
 
 // The words of routes.
 var (
-	routeTypes  = []string{"unicast", "local", "anycast", "multicast", "blackhole", "unreachable", "prohibit", "throw"}
-	routePrefs  = []string{"low", "medium", "high"}
-	routeProtos = map[string]string{"icmpv6": "58", "ipv6-icmp": "58", "tcp": "6", "udp": "17", "esp": "50", "ah": "51", "sctp": "132", "mobility-header": "135"}
+	routeTypes = []string{"unicast", "local", "anycast", "multicast", "blackhole", "unreachable", "prohibit", "throw"}
+	routePrefs = []string{"low", "medium", "high"}
 )
 
 // routeSelect is what `route show` and `route flush` select by.
@@ -127,8 +126,11 @@ func (q *routeQuery) words() words {
 // ipProto stores a protocol's number, given by name or number.
 func ipProto(p *string) func(string) error {
 	return func(v string) error {
-		if n, ok := routeProtos[v]; ok {
-			*p = n
+		if v == "icmpv6" {
+			v = "ipv6-icmp"
+		}
+		if n, ok := routeapi.Protocols[v]; ok {
+			*p = strconv.Itoa(int(n))
 			return nil
 		}
 		return numberText(p, "ipproto", 255)(v)

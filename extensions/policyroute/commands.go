@@ -289,10 +289,8 @@ func (m *Module) requested(b *routeapi.Request) ([]fib.Route, error) {
 			return nil, module.Refuse("unknown route type \"" + b.Type + "\"")
 		}
 	}
-	if b.From != "" {
-		if r.From, ok = parseFrom(b.From); !ok {
-			return nil, module.Refuse("inet6 prefix is expected rather than \"" + b.From + "\".")
-		}
+	if r.From, ok = parseFrom(b.From); !ok {
+		return nil, module.Refuse("inet6 prefix is expected rather than \"" + b.From + "\".")
 	}
 	hops := b.NextHops
 	if len(hops) == 0 {

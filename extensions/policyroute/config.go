@@ -253,10 +253,8 @@ func (rc *RouteConfig) route(cfg *module.Config) (r fib.Route, key, msg string) 
 			return r, "type", fmt.Sprintf("%q: want unicast, blackhole, unreachable, prohibit or throw", rc.Type)
 		}
 	}
-	if rc.From != "" {
-		if r.From, ok = parseFrom(rc.From); !ok {
-			return r, "from", fmt.Sprintf("%q is not a prefix or an address", rc.From)
-		}
+	if r.From, ok = parseFrom(rc.From); !ok {
+		return r, "from", fmt.Sprintf("%q is not a prefix or an address", rc.From)
 	}
 	if rc.Metric != nil {
 		r.Metric = *rc.Metric
@@ -323,12 +321,21 @@ func parsePrefix(s string) (netip.Prefix, bool) {
 	return p.Masked(), err == nil && p.Addr().Is6() && !p.Addr().Is4In6()
 }
 
-// parseFrom reads the prefix of a route's sources; all sources are the zero Prefix.
-func parseFrom(s string) (netip.Prefix, bool) {
+// parseSelector reads a prefix that selects; what selects nothing (no text, all, ::/0) is the zero Prefix.
+func parseSelector(s string) (netip.Prefix, bool) {
+	if s == "" || s == "all" {
+		return netip.Prefix{}, true
+	}
 	p, ok := parsePrefix(s)
 	if p.Bits() == 0 {
 		return netip.Prefix{}, ok
 	}
+	return p, ok
+}
+
+// parseFrom reads the prefix of a route's sources.
+func parseFrom(s string) (netip.Prefix, bool) {
+	p, ok := parseSelector(s)
 	return p, ok && !p.Addr().IsMulticast()
 }
 

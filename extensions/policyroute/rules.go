@@ -14,11 +14,6 @@ import (
 	"leveret/extensions/policyroute/rule"
 )
 
-// protocols are the names of upper-layer protocols in rules, as in iproute2.
-var protocols = map[string]uint8{
-	"tcp": 6, "udp": 17, "dccp": 33, "gre": 47, "esp": 50, "ah": 51, "ipv6-icmp": 58, "ospf": 89, "sctp": 132, "mobility-header": 135, "udplite": 136,
-}
-
 // errSelector is what is wrong with one word of a rule.
 type errSelector struct{ key, msg string }
 
@@ -32,15 +27,9 @@ func parseRule(s *routeapi.RuleSpec, names tableNames) (r rule.Rule, err error) 
 		}
 	}
 	prefix := func(key, text string) (p netip.Prefix) {
-		if text == "" || text == "all" {
-			return p
-		}
-		p, ok := parsePrefix(text)
+		p, ok := parseSelector(text)
 		if !ok {
 			bad(key, "inet6 prefix is expected rather than %q.", text)
-		}
-		if p.Bits() == 0 {
-			return netip.Prefix{}
 		}
 		return p
 	}
@@ -87,7 +76,7 @@ func parseRule(s *routeapi.RuleSpec, names tableNames) (r rule.Rule, err error) 
 	}
 	if s.IPProto != "" {
 		var ok bool
-		if r.IPProto, ok = protocols[s.IPProto]; !ok {
+		if r.IPProto, ok = routeapi.Protocols[s.IPProto]; !ok {
 			r.IPProto = uint8(num("ipproto", strings.TrimPrefix(s.IPProto, "ipproto-"), 8))
 		}
 	}
@@ -344,7 +333,7 @@ func (m *Module) renderRule(r *rule.Rule) routeapi.Rule {
 	}
 	if r.IPProto != 0 {
 		out.IPProto = "ipproto-" + strconv.Itoa(int(r.IPProto))
-		for name, n := range protocols {
+		for name, n := range routeapi.Protocols {
 			if n == r.IPProto {
 				out.IPProto = name
 			}

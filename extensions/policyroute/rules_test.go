@@ -289,11 +289,11 @@ func TestRoutesForSomeSources(t *testing.T) {
 	hop := func(to, from, via string) RouteConfig {
 		return RouteConfig{To: to, From: from, Via: netip.MustParseAddr(via), Dev: "wan0"}
 	}
-	b := newBench(t, hop("default", "", "fe80::1"), hop("default", "2001:db8:a::/48", "fe80::2"), hop("default", "2001:db8:a:1::/64", "fe80::3"),
+	b := newBench(t, hop("default", "all", "fe80::1"), hop("default", "2001:db8:a::/48", "fe80::2"), hop("default", "2001:db8:a:1::/64", "fe80::3"),
 		hop("2001:db8:f::/48", "2001:db8:b::/48", "fe80::4"))
 	for _, c := range []struct{ dst, src, want string }{
 		{"2001:db8:e::1", "2001:db8:c::1", "fe80::1"}, {"2001:db8:e::1", "2001:db8:a::1", "fe80::2"}, {"2001:db8:e::1", "2001:db8:a:1::1", "fe80::3"},
-		{"2001:db8:f::1", "2001:db8:b::1", "fe80::4"}, {"2001:db8:f::1", "2001:db8:a:1::1", "fe80::3"}, {"2001:db8:f::1", "2001:db8:c::1", "fe80::1"},
+		{"2001:db8:e::1", "2001:db8:d::1", "fe80::1"}, {"2001:db8:f::1", "2001:db8:b::1", "fe80::4"}, {"2001:db8:f::1", "2001:db8:a:1::1", "fe80::3"}, {"2001:db8:f::1", "2001:db8:c::1", "fe80::1"},
 	} {
 		p := toward(c.dst)
 		p.In = 1

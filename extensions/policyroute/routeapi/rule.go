@@ -42,6 +42,11 @@ func (Flag) MarshalJSON() ([]byte, error) { return []byte("null"), nil }
 // UnmarshalJSON implements [json.Unmarshaler].
 func (f *Flag) UnmarshalJSON([]byte) error { *f = true; return nil }
 
+// Protocols are the names of upper-layer protocols in rules and questions, as in iproute2.
+var Protocols = map[string]uint8{
+	"tcp": 6, "udp": 17, "dccp": 33, "gre": 47, "esp": 50, "ah": 51, "ipv6-icmp": 58, "ospf": 89, "sctp": 132, "mobility-header": 135, "udplite": 136,
+}
+
 // RuleSpec is a rule as an operator writes it: an item of routing.rules, and what POST /v1/rule adds or
 // deletes by. Empty fields select everything; for del, what is empty may be anything.
 type RuleSpec struct {
