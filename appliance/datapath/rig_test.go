@@ -68,18 +68,25 @@ func (m *memTx) Tx(ps []*packet.Packet) int {
 
 // rigRouter is a router with a list of routes, the longest prefix first.
 type rigRouter struct {
-	routes []*packet.Route
+	routes []*rigRoute
 	addrs  []netip.Addr // candidates, in the order they are tried
+}
+
+// rigRoute is a route with its next hop.
+type rigRoute struct {
+	packet.Route
+	dev     int
+	gateway netip.Addr // the zero Addr: the destination is on the link
 }
 
 func (r *rigRouter) RouteBatch(ps []*packet.Packet) {
 	for _, p := range ps {
 		d := netip.AddrFrom16(*dst(p.Bytes()))
 		for _, rt := range r.routes {
-			if rt.Prefix.Contains(d) && (p.Out == 0 || p.Out == rt.Dev) {
-				p.Route, p.Out, p.NextHop = rt, rt.Dev, rt.Gateway
-				if rt.OnLink {
-					p.NextHop = d.As16()
+			if rt.Prefix.Contains(d) && (p.Out == 0 || p.Out == rt.dev) {
+				p.Route, p.Out, p.NextHop = &rt.Route, rt.dev, d.As16()
+				if rt.gateway.IsValid() {
+					p.NextHop = rt.gateway.As16()
 				}
 				break
 			}
@@ -148,11 +155,11 @@ func newRig(t testing.TB) *rig {
 		b:   &memPort{caps: link.Caps{Ethernet: true, Queues: 1, MaxFrame: 66000}, mac: macB, mtu: 1500, keep: true},
 		tun: &memPort{caps: link.Caps{Queues: 1, MaxFrame: 66000}, mtu: 1500, keep: true},
 	}
-	route := func(p string, dev int) *packet.Route {
-		return &packet.Route{Prefix: netip.MustParsePrefix(p), Dev: dev, OnLink: true}
+	route := func(p string, dev int) *rigRoute {
+		return &rigRoute{Route: packet.Route{Prefix: netip.MustParsePrefix(p)}, dev: dev}
 	}
 	r.router = &rigRouter{
-		routes: []*packet.Route{route("2001:db8:1::/64", 1), route("2001:db8:2::/64", 2), route("2001:db8:3::/64", 3)},
+		routes: []*rigRoute{route("2001:db8:1::/64", 1), route("2001:db8:2::/64", 2), route("2001:db8:3::/64", 3)},
 		addrs:  []netip.Addr{routerB, routerA, llA},
 	}
 	r.path = New(Options{

@@ -252,7 +252,7 @@ func (n *node) Route(q module.RouteQuery) module.RouteResult {
 	if out == 0 {
 		out = 1
 	}
-	return module.RouteResult{Route: &packet.Route{Dev: out}, Out: out, Src: n.SelectSource(q.Dst, q.Out, q.Mark)}
+	return module.RouteResult{Route: &packet.Route{}, Out: out, Src: n.SelectSource(q.Dst, q.Out, q.Mark)}
 }
 
 func (n *node) SelectSource(to netip.Addr, out int, mark uint32) netip.Addr {

@@ -21,13 +21,11 @@ var routeTypes = [...]string{"unicast", "local", "anycast", "multicast", "blackh
 
 func (t RouteType) String() string { return routeTypes[t] }
 
-// Route is what a lookup found: immutable, shared by every packet that takes it.
+// Route is what a lookup found, but for the next hop, which the packet has: immutable, shared by every
+// packet that takes it.
 type Route struct {
 	Type    RouteType
-	Dev     int      // index of the outgoing link; 0 for types that have none
-	OnLink  bool     // the destination itself is the next hop
-	Gateway [16]byte // the next hop otherwise
-	MTU     int      // 0 = the link's
+	MTU     int // 0 = the link's
 	Prefix  netip.Prefix
 	PrefSrc netip.Addr
 	Table   uint32

@@ -23,6 +23,7 @@ type filter struct {
 	root, match, same netip.Prefix
 	via               netip.Addr
 	metric            *uint32
+	nhid              uint32
 }
 
 func noDevice(name string) error { return module.Refuse("Cannot find device \"" + name + "\"") }
@@ -74,6 +75,13 @@ func (m *Module) parseFilter(f routeapi.Filter) (filter, error) {
 		}
 		out.via = a
 	}
+	if f.NHID != "" {
+		n, err := strconv.ParseUint(f.NHID, 0, 32)
+		if err != nil || n == 0 {
+			return out, module.Refuse("\"nhid\" value is invalid")
+		}
+		out.nhid = uint32(n)
+	}
 	if f.Metric != "" {
 		n, err := strconv.ParseUint(f.Metric, 0, 32)
 		if err != nil {
@@ -83,6 +91,11 @@ func (m *Module) parseFilter(f routeapi.Filter) (filter, error) {
 		out.metric = &v
 	}
 	return out, nil
+}
+
+// takesAny reports whether the filter takes a route by one of the ways that it leads.
+func (m *Module) takesAny(f *filter, r *fib.Route) bool {
+	return slices.ContainsFunc(m.hops(r), func(x fib.Route) bool { return f.takes(&x) })
 }
 
 func (f *filter) takes(r *fib.Route) bool {
@@ -97,6 +110,7 @@ func (f *filter) takes(r *fib.Route) bool {
 		f.match.IsValid() && !inside(r.Prefix, f.match),
 		f.same.IsValid() && f.same != r.Prefix,
 		f.via.IsValid() && f.via != r.Via,
+		f.nhid != 0 && f.nhid != r.NHID,
 		f.metric != nil && *f.metric != r.Metric:
 		return false
 	}
@@ -111,6 +125,15 @@ func (m *Module) render(now clock.Instant, table uint32, r *fib.Route) routeapi.
 	}
 	if r.From.IsValid() {
 		out.From = dstText(r.From)
+	}
+	if hops := m.hops(r); r.NHID != 0 && len(hops) == 1 {
+		out.NHID, out.Type, out.Gateway = r.NHID, hops[0].Type.String(), hops[0].Via
+		r = &hops[0]
+	} else if r.NHID != 0 {
+		out.NHID = r.NHID
+		for i := range hops {
+			out.NextHops = append(out.NextHops, m.renderHop(&hops[i]))
+		}
 	}
 	if out.Dev = m.linkName(r.Link); out.Dev != "" && !m.usable(r.Link) { // types without a device have link 0
 		out.Flags = append(out.Flags, "linkdown")
@@ -127,18 +150,19 @@ func (m *Module) render(now clock.Instant, table uint32, r *fib.Route) routeapi.
 
 // addNextHop makes a route one of several next hops: last is its only one so far, or the last of them.
 func (m *Module) addNextHop(out *routeapi.Route, last, r *fib.Route) {
-	hop := func(r *fib.Route) routeapi.NextHop {
-		h := routeapi.NextHop{Gateway: r.Via, Weight: int(max(r.Weight, 1)), Dev: m.linkName(r.Link), Flags: []string{}}
-		if h.Dev != "" && !m.usable(r.Link) {
-			h.Flags = append(h.Flags, "linkdown")
-		}
-		return h
-	}
 	if len(out.NextHops) == 0 {
-		out.NextHops = []routeapi.NextHop{hop(last)}
+		out.NextHops = []routeapi.NextHop{m.renderHop(last)}
 		out.Gateway, out.Dev, out.Flags = netip.Addr{}, "", []string{}
 	}
-	out.NextHops = append(out.NextHops, hop(r))
+	out.NextHops = append(out.NextHops, m.renderHop(r))
+}
+
+func (m *Module) renderHop(r *fib.Route) routeapi.NextHop {
+	h := routeapi.NextHop{Gateway: r.Via, Weight: int(max(r.Weight, 1)), Dev: m.linkName(r.Link), Flags: []string{}}
+	if h.Dev != "" && !m.usable(r.Link) {
+		h.Flags = append(h.Flags, "linkdown")
+	}
+	return h
 }
 
 // dstText writes a prefix as iproute2 does.
@@ -160,13 +184,13 @@ func (m *Module) event(table uint32, r fib.Route, deleted bool) {
 }
 
 func (m *Module) show(now clock.Instant, req module.Request) (any, error) {
-	if err := req.Selectors("table", "dev", "proto", "type", "root", "match", "exact", "via", "metric"); err != nil {
+	if err := req.Selectors("table", "dev", "proto", "type", "root", "match", "exact", "via", "metric", "nhid"); err != nil {
 		return nil, err
 	}
 	q := req.Query
 	f, err := m.parseFilter(routeapi.Filter{
 		Table: q["table"], Dev: q["dev"], Proto: q["proto"], Type: q["type"], Root: q["root"], Match: q["match"], Exact: q["exact"],
-		Via: q["via"], Metric: q["metric"],
+		Via: q["via"], Metric: q["metric"], NHID: q["nhid"],
 	})
 	if err != nil {
 		return nil, err
@@ -180,7 +204,7 @@ func (m *Module) show(now clock.Instant, req module.Request) (any, error) {
 		var last fib.Route
 		for _, r := range t.All() {
 			switch {
-			case !f.takes(&r):
+			case !m.takesAny(&f, &r):
 				continue
 			case r.Sibling(&last):
 				m.addNextHop(&out[len(out)-1], &last, &r)
@@ -206,7 +230,7 @@ func (m *Module) flush(_ clock.Instant, req module.Request) (any, error) {
 	m.together(func() {
 		for _, id := range f.tables {
 			if m.tables[id] != nil {
-				n += m.removeAll(id, f.takes)
+				n += m.removeAll(id, func(r *fib.Route) bool { return m.takesAny(&f, r) })
 			}
 		}
 	})
@@ -283,7 +307,7 @@ func (m *Module) requested(b *routeapi.Request) ([]fib.Route, error) {
 	if !ok {
 		return nil, module.Refuse("inet6 prefix is expected rather than \"" + b.Dst + "\".")
 	}
-	r := fib.Route{Prefix: p, Metric: b.Metric, Protocol: b.Proto, MTU: b.MTU, PrefSrc: b.Src, Pref: b.Pref, Expires: clock.Never}
+	r := fib.Route{Prefix: p, Metric: b.Metric, Protocol: b.Proto, MTU: b.MTU, PrefSrc: b.Src, Pref: b.Pref, Expires: clock.Never, NHID: b.NHID}
 	if b.Type != "" {
 		if r.Type, ok = fib.ParseType(b.Type); !ok {
 			return nil, module.Refuse("unknown route type \"" + b.Type + "\"")
@@ -293,6 +317,9 @@ func (m *Module) requested(b *routeapi.Request) ([]fib.Route, error) {
 		return nil, module.Refuse("inet6 prefix is expected rather than \"" + b.From + "\".")
 	}
 	hops := b.NextHops
+	if b.NHID != 0 && (len(hops) > 0 || b.Via.IsValid() || b.Dev != "" || r.Type != fib.Unicast) {
+		return nil, module.Refuse("Error: Nexthop specification and nexthop id are mutually exclusive.")
+	}
 	if len(hops) == 0 {
 		hops = []routeapi.NextHop{{Gateway: b.Via, Dev: b.Dev}}
 	} else if b.Via.IsValid() || b.Dev != "" || r.Type != fib.Unicast {
@@ -330,7 +357,7 @@ func (m *Module) deleteRoutes(table uint32, rs []fib.Route, anyType bool) error 
 	for i := range rs {
 		r, list := &rs[i], t.Routes(rs[i].Prefix)
 		first := slices.IndexFunc(list, func(x fib.Route) bool {
-			return x.From == r.From && (r.Link == 0 || x.Link == r.Link) && (!r.Via.IsValid() || x.Via == r.Via) && (r.Metric == 0 || x.Metric == r.Metric) &&
+			return x.From == r.From && (r.Link == 0 || x.Link == r.Link) && (!r.Via.IsValid() || x.Via == r.Via) && (r.Metric == 0 || x.Metric == r.Metric) && (r.NHID == 0 || x.NHID == r.NHID) &&
 				(r.Protocol == "" || x.Protocol == r.Protocol) && (anyType || x.Type == r.Type) && !gone[x]
 		})
 		if first < 0 {
@@ -375,6 +402,12 @@ func (m *Module) complete(now clock.Instant, r *fib.Route, expires *int64) error
 		return module.Refuse("Invalid argument: mtu is outside 1280..65535 (RFC 8200 5)")
 	case r.Prefix.Addr().IsMulticast():
 		return module.Refuse("Invalid argument: multicast routes are not built yet")
+	case r.NHID != 0 && m.objects.Get(r.NHID) == nil:
+		return module.Refuse("Error: Nexthop id does not exist.")
+	case r.NHID != 0 && r.From.IsValid():
+		return module.Refuse("Error: Nexthops can not be used with source routing.")
+	case r.NHID != 0:
+		return nil
 	case !r.Type.HasDevice():
 		r.Link, r.Via = 0, netip.Addr{}
 		return nil
@@ -382,25 +415,10 @@ func (m *Module) complete(now clock.Instant, r *fib.Route, expires *int64) error
 		return module.Refuse("Invalid argument: " + r.Type.String() + " routes follow the addresses")
 	case !r.Via.IsValid() && r.Link == 0:
 		return module.Refuse("No such device")
-	case !r.Via.IsValid():
-		return nil
-	case r.Via.IsMulticast() || r.Via.IsUnspecified() || !r.Via.Is6():
-		return module.Refuse("Error: Invalid gateway address.")
-	case r.Via.IsLinkLocalUnicast() && r.Link == 0:
-		return module.Refuse("Error: Gateway's device is unknown: a link-local gateway needs dev.")
-	case r.Link == 0:
-		via := r.Via.As16()
-		e, ok := m.view.Load().tables[slotMain].Lookup(&via)
-		if !ok || e.best == nil || e.best.Dev == 0 || !e.best.OnLink {
-			return module.Refuse("No route to host")
-		}
-		r.Link = e.best.Dev
 	}
-	via := r.Via.As16()
-	if a := m.addrs.Lookup(&via, r.Link); a != nil {
-		return module.Refuse("Error: Gateway can not be a local address.")
-	}
-	return nil
+	link, err := m.checkHop(r.Via, r.Link)
+	r.Link = link
+	return err
 }
 
 // number reads a selector that is a number of so many bits, decimal or 0x; absent is 0.
@@ -495,15 +513,15 @@ func (m *Module) get(now clock.Instant, req module.Request) (any, error) {
 		out.IIF = m.links.Index(q.In).Name
 	}
 	for _, x := range m.tables[r.Table].Routes(r.Prefix) {
-		if x.Metric == r.Metric && x.Link == r.Dev {
+		if x.Metric == r.Metric && slices.ContainsFunc(m.hops(&x), func(h fib.Route) bool { return h.Link == res.Out }) {
 			out.Protocol, out.Pref = x.Protocol, x.Pref
 		}
 	}
-	if !r.OnLink {
+	if res.NextHop != q.Dst {
 		out.Gateway = res.NextHop
 	}
 	if tr != nil {
-		out.Explain = m.explain(now, tr, q, r)
+		out.Explain = m.explain(now, tr, q, res)
 	}
 	if r.MTU != 0 {
 		out.Metrics = []routeapi.Metrics{{MTU: r.MTU}}

@@ -28,6 +28,7 @@ type RouteConfig struct {
 	From   string     `mapstructure:"from"` // for packets of these sources only
 
 	NextHops []NextHopConfig `mapstructure:"nexthops"`
+	NHID     uint32          `mapstructure:"nhid"` // an item of routing.nexthops, in the place of via and dev
 }
 
 // maxWeight is the most that a next hop can weigh against the others, as in the kernel.
@@ -55,20 +56,21 @@ type placed struct {
 // Prepare implements [module.Module]: tables, then the rules and routes that name them.
 func (m *Module) Prepare(next *module.Config) (func(clock.Instant), error) {
 	names, err := prepareTables(next.Sections["routing.tables"])
-	routes, err2 := prepareRoutes(next, names)
+	objects, err7 := prepareObjects(next)
+	routes, err2 := prepareRoutes(next, names, objects)
 	rules, err3 := prepareRules(next, names)
 	how, err4 := prepareMultipath(next.Sections["routing.multipath"])
 	cache, err6 := prepareCache(next.Sections["routing.destination_cache"])
 	labels, err5 := prepareLabels(next.Sections["routing.source_selection"])
-	return func(clock.Instant) {
+	return func(now clock.Instant) {
 		m.together(func() { // for packets it is one change
 			m.names = names
 			m.commitMultipath(how, cache)
 			m.store(func(v *view) { v.labels = labels })
-			m.commitRoutes(routes)
+			m.commitRoutes(now, routes, objects)
 			m.commitRules(rules)
 		})
-	}, errors.Join(err, err2, err3, err4, err5, err6)
+	}, errors.Join(err, err2, err3, err4, err5, err6, err7)
 }
 
 // MultipathConfig is routing.multipath: how flows are shared out to the next hops of one route.
@@ -165,7 +167,7 @@ func prepareTables(s module.Section) (tableNames, error) {
 	return names, errors.Join(errs...)
 }
 
-func prepareRoutes(next *module.Config, names tableNames) ([]placed, error) {
+func prepareRoutes(next *module.Config, names tableNames, objects *nexthop.Objects) ([]placed, error) {
 	s := next.Sections["routing.routes"]
 	list, err := items[RouteConfig](s)
 	errs := []error{err}
@@ -187,6 +189,8 @@ func prepareRoutes(next *module.Config, names tableNames) ([]placed, error) {
 			key, msg = "table", fmt.Sprintf("%q is no table's name or number: routing.tables gives names", rc.Table)
 		case table == tableLocal && rs[0].Type.HasDevice():
 			key, msg = "table", "table local follows the addresses"
+		case rc.NHID != 0 && objects.Get(rc.NHID) == nil:
+			key, msg = "nhid", fmt.Sprintf("routing.nexthops has no id %d", rc.NHID)
 		case seen[k]:
 			key, msg = "to", fmt.Sprintf("%s with metric %d is a route above", rs[0].Prefix, rs[0].Metric)
 		default:
@@ -240,7 +244,7 @@ func (rc *RouteConfig) routes(cfg *module.Config) (rs []fib.Route, key, msg stri
 
 // route checks one item; msg says what is wrong with key.
 func (rc *RouteConfig) route(cfg *module.Config) (r fib.Route, key, msg string) {
-	r = fib.Route{Metric: fib.MetricDefault, Protocol: "static", Pref: "medium", Expires: clock.Never, Via: rc.Via, MTU: rc.MTU, PrefSrc: rc.Src}
+	r = fib.Route{Metric: fib.MetricDefault, Protocol: "static", Pref: "medium", Expires: clock.Never, Via: rc.Via, MTU: rc.MTU, PrefSrc: rc.Src, NHID: rc.NHID}
 	var ok bool
 	if r.Prefix, ok = parsePrefix(rc.To); !ok {
 		return r, "to", fmt.Sprintf("%q is not a prefix, an address or default", rc.To)
@@ -266,6 +270,15 @@ func (rc *RouteConfig) route(cfg *module.Config) (r fib.Route, key, msg string) 
 	}
 	if r.MTU != 0 && (r.MTU < 1280 || r.MTU > 65535) {
 		return r, "mtu", fmt.Sprintf("%d is outside 1280..65535", r.MTU)
+	}
+	if rc.NHID != 0 {
+		switch {
+		case rc.Dev != "" || rc.Via.IsValid() || len(rc.NextHops) > 0 || r.Type != fib.Unicast:
+			return r, "nhid", "a route with nhid has no type, via, dev or nexthops of its own"
+		case r.From.IsValid():
+			return r, "nhid", "a route with from cannot name a nexthop object"
+		}
+		return r, "", ""
 	}
 	if !r.Type.HasDevice() {
 		if rc.Dev != "" || rc.Via.IsValid() {
@@ -341,7 +354,7 @@ func parseFrom(s string) (netip.Prefix, bool) {
 
 // commitRoutes makes the operator's routes those of the configuration: what is the same stays
 // untouched, and what was learned too.
-func (m *Module) commitRoutes(want []placed) {
+func (m *Module) commitRoutes(now clock.Instant, want []placed, objects *nexthop.Objects) {
 	keep := make(map[placed]bool, len(want))
 	for _, w := range want {
 		keep[w] = true
@@ -350,6 +363,7 @@ func (m *Module) commitRoutes(want []placed) {
 		id := uint32(t.id)
 		m.removeAll(id, func(r *fib.Route) bool { return operators(r) && !keep[placed{id, *r}] })
 	}
+	m.commitObjects(now, objects)
 	for _, w := range want {
 		t := m.table(w.table)
 		if slices.Contains(t.Routes(w.route.Prefix), w.route) {

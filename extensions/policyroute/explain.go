@@ -14,37 +14,44 @@ import (
 )
 
 // explain says how an answer came about: the rules, the routes of the prefix, the flow, the sources.
-func (m *Module) explain(now clock.Instant, tr *trace, q module.RouteQuery, r *packet.Route) *routeapi.Explain {
+func (m *Module) explain(now clock.Instant, tr *trace, q module.RouteQuery, res module.RouteResult) *routeapi.Explain {
 	out := &routeapi.Explain{Rules: m.renderTrace(tr)}
-	if r.Type != packet.RouteUnicast {
+	if res.Route.Type != packet.RouteUnicast {
 		return out
 	}
-	if t := m.tables[r.Table]; t != nil {
-		out.Routes = m.explainRoutes(t, r)
-		if e, ok := m.view.Load().tables[t.slot].RIB().Get(r.Prefix); ok && e.threshold != nil && slices.ContainsFunc(e.equal, func(s share) bool { return s.route == r }) {
+	var used module.Hop
+	used.Link = res.Out
+	if res.NextHop != q.Dst {
+		used.Addr = res.NextHop
+	}
+	v := m.view.Load()
+	if t := m.tables[res.Route.Table]; t != nil {
+		out.Routes = m.explainRoutes(t, res.Route, used)
+		if e, ok := v.tables[t.slot].RIB().Get(res.Route.Prefix); ok {
 			req := asked(&q)
-			out.Flow = explainFlow(now, e, &req)
+			out.Flow = m.explainFlow(now, v, e, &req, res.Route)
 		}
 	}
 	if !q.Src.IsValid() {
-		out.Sources = m.explainSources(q.Dst, r)
+		out.Sources = m.explainSources(q.Dst, used)
 	}
 	return out
 }
 
-// explainRoutes says of each route of a prefix why it is not used, if there are several.
-func (m *Module) explainRoutes(t *table, used *packet.Route) (out []routeapi.Candidate) {
-	list := t.Routes(used.Prefix)
-	at := slices.IndexFunc(list, func(r fib.Route) bool {
-		return r.Metric == used.Metric && r.Link == used.Dev && r.Via.As16() == used.Gateway
-	})
+// explainRoutes says of each way of a prefix why it is not used, if there are several.
+func (m *Module) explainRoutes(t *table, r *packet.Route, used module.Hop) (out []routeapi.Candidate) {
+	var list []fib.Route
+	for _, x := range t.Routes(r.Prefix) {
+		list = append(list, m.hops(&x)...)
+	}
+	at := slices.IndexFunc(list, func(x fib.Route) bool { return x.Metric == r.Metric && hopOf(&x) == used })
 	if len(list) < 2 || at < 0 {
 		return nil
 	}
 	chosen := &list[at]
 	for i := range list {
 		r := &list[i]
-		c := routeapi.Candidate{Gateway: r.Via, Dev: m.linkName(r.Link), Metric: r.Metric, Pref: r.Pref, Weight: int(max(r.Weight, 1)), Used: i == at}
+		c := routeapi.Candidate{Gateway: r.Via, Dev: m.linkName(r.Link), Metric: r.Metric, Pref: r.Pref, Weight: int(max(r.Weight, 1)), NHID: r.NHID, Used: i == at}
 		switch {
 		case c.Used:
 		case r.From != chosen.From:
@@ -59,26 +66,61 @@ func (m *Module) explainRoutes(t *table, used *packet.Route) (out []routeapi.Can
 			c.Why = "metric"
 		case rank(r.Pref) < rank(chosen.Pref):
 			c.Why = "preference"
+		case r.NHID != chosen.NHID:
+			c.Why = "another nexthop object"
 		}
 		out = append(out, c)
 	}
 	return out
 }
 
-// explainFlow says what is hashed and what comes of it.
-func explainFlow(now clock.Instant, e *entry, q *request) *routeapi.Flow {
-	f, hash, name := e.flowOf(q)
-	_, pinned := e.choice.pins.Peek(&name, now)
-	return &routeapi.Flow{
-		Hash: e.choice.policy.String(), Src: netip.AddrFrom16(f.Src), Dst: netip.AddrFrom16(f.Dst), Proto: f.Proto, SPort: f.SPort, DPort: f.DPort,
-		Bucket: nexthop.Bucket(hash), Pinned: pinned,
+// sharing returns the entry of e and the paths that answer with a route, nil if it is not shared out.
+func (e *entry) sharing(v *view, q *request, r *packet.Route) (*entry, *paths) {
+	for i := range e.bySource {
+		if q.HasSrc && e.bySource[i].src.Contains(netip.AddrFrom16(q.Src)) {
+			if x, p := e.bySource[i].entry.sharing(v, q, r); p != nil {
+				return x, p
+			}
+		}
 	}
+	for _, l := range e.levels {
+		if x, p := l.sharing(v, q, r); p != nil {
+			return x, p
+		}
+	}
+	p := e.paths
+	if e.object != 0 && e.best.Route == r {
+		p = v.objects[e.object]
+	}
+	if p == nil || len(p.ways) < 2 || e.object == 0 && !slices.ContainsFunc(p.ways, func(w way) bool { return w.Route == r }) {
+		return nil, nil
+	}
+	return e, p
+}
+
+// explainFlow says what is hashed and what comes of it; nil if nothing is.
+func (m *Module) explainFlow(now clock.Instant, v *view, e *entry, q *request, r *packet.Route) *routeapi.Flow {
+	e, p := e.sharing(v, q, r)
+	if p == nil || q.Out != 0 {
+		return nil
+	}
+	f, hash, name := e.flowOf(q)
+	out := &routeapi.Flow{
+		Hash: e.choice.policy.String(), Src: netip.AddrFrom16(f.Src), Dst: netip.AddrFrom16(f.Dst), Proto: f.Proto, SPort: f.SPort, DPort: f.DPort,
+	}
+	if p.buckets != nil {
+		out.Bucket = uint32(p.buckets.BucketOf(hash))
+		return out
+	}
+	out.Bucket = nexthop.Bucket(hash)
+	_, out.Pinned = e.choice.pins.Peek(&name, now)
+	return out
 }
 
 // explainSources says of each address of this node by which rule another one is better.
-func (m *Module) explainSources(dst netip.Addr, r *packet.Route) (out []routeapi.Source) {
+func (m *Module) explainSources(dst netip.Addr, used module.Hop) (out []routeapi.Source) {
 	v := m.view.Load()
-	_, _, verdicts := srcsel.Explain(&srcsel.Query{Dst: dst.As16(), Out: r.Dev, NextHop: r.Gateway}, v.cands, v.labels)
+	_, _, verdicts := srcsel.Explain(&srcsel.Query{Dst: dst.As16(), Out: used.Link, NextHop: hopTo(used).gateway}, v.cands, v.labels)
 	for i, verdict := range verdicts {
 		c := &v.cands[i]
 		s := routeapi.Source{Addr: netip.AddrFrom16(c.Addr), Dev: m.linkName(c.Link), Chosen: verdict.Chosen, Why: string(verdict.By)}

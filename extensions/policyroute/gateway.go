@@ -13,10 +13,12 @@ import (
 // countGateway keeps account of the gateways that configured routes lead through; those of learned ones
 // are the business of who learned them.
 func (m *Module) countGateway(r *fib.Route, by int) {
-	if !r.Via.IsValid() || !operators(r) {
-		return
+	if r.Via.IsValid() && operators(r) {
+		m.countHop(hopOf(r), by)
 	}
-	h := hopOf(r)
+}
+
+func (m *Module) countHop(h module.Hop, by int) {
 	was := m.gateways[h]
 	if m.gateways[h] = was + by; was+by == 0 {
 		delete(m.gateways, h)
@@ -39,7 +41,7 @@ func hopOf(r *fib.Route) module.Hop { return module.Hop{Link: r.Link, Addr: r.Vi
 
 // GatewaysSilent implements [module.SilenceObserver]: routes through gateways that do not answer are used
 // only where there is no other (RFC 4861 6.3.6).
-func (m *Module) GatewaysSilent(_ clock.Instant, silent []module.Hop) {
+func (m *Module) GatewaysSilent(now clock.Instant, silent []module.Hop) {
 	next, changed := map[module.Hop]bool{}, map[module.Hop]bool{}
 	for _, h := range silent {
 		next[h] = true
@@ -50,6 +52,7 @@ func (m *Module) GatewaysSilent(_ clock.Instant, silent []module.Hop) {
 	}
 	m.silent = next
 	m.together(func() {
+		m.objectsChanged(now)
 		for _, t := range m.slots {
 			t.Each(func(p netip.Prefix, list []fib.Route) {
 				if len(list) > 1 && slices.ContainsFunc(list, func(r fib.Route) bool { return changed[hopOf(&r)] }) {

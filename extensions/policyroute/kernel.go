@@ -48,9 +48,10 @@ func (m *Module) followCandidates() {
 }
 
 // LinksChanged implements [module.LinkObserver].
-func (m *Module) LinksChanged(_ clock.Instant, links *module.Links) {
+func (m *Module) LinksChanged(now clock.Instant, links *module.Links) {
 	m.together(func() {
 		m.followLinks(links)
+		m.objectsChanged(now)
 		m.followKernel()
 		m.rulesChanged() // rules name links
 	})
@@ -67,6 +68,7 @@ func (m *Module) followLinks(links *module.Links) {
 		for _, t := range m.slots {
 			m.removeAll(uint32(t.id), func(r *fib.Route) bool { return r.Link == o.Index && r.Type.HasDevice() })
 		}
+		m.dropLinkObjects(o.Index)
 		for k := range m.kernel {
 			if k.link == o.Index {
 				delete(m.kernel, k)

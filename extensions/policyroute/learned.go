@@ -6,7 +6,6 @@ import (
 
 	"leveret/appliance/clock"
 	"leveret/appliance/module"
-	"leveret/appliance/packet"
 	"leveret/extensions/policyroute/fib"
 )
 
@@ -88,51 +87,6 @@ func (m *Module) followLearned() {
 			m.event(tableMain, r, false)
 		}
 	}
-}
-
-// share picks one of several routers: for a packet of this node the one that advertised its source
-// (RFC 8028 3.1), and of several such by the destination, so that a destination keeps to one (RFC
-// 4311 2). Packets in transit do not care about the source.
-func (e *entry) share(q *request) *packet.Route {
-	var from netip.Addr
-	if q.In == 0 && q.HasSrc {
-		from = netip.AddrFrom16(q.Src)
-	}
-	var fit, own uint64
-	for i := range e.equal {
-		s := &e.equal[i]
-		if !s.standby {
-			fit++
-		}
-		if from.IsValid() && s.has(from) {
-			own++
-		}
-	}
-	n := fit
-	if own > 0 {
-		n = own
-	}
-	pick := mix(e.choice.key[0], &q.Dst) % n
-	for i := range e.equal {
-		s := &e.equal[i]
-		if own > 0 && !s.has(from) || own == 0 && s.standby {
-			continue
-		}
-		if pick == 0 {
-			return s.route
-		}
-		pick--
-	}
-	return e.best
-}
-
-func (s *share) has(a netip.Addr) bool {
-	for _, p := range s.sources {
-		if p.Contains(a) {
-			return true
-		}
-	}
-	return false
 }
 
 // mix is a keyed hash of an address: the finalizer of MurmurHash3 over both halves.

@@ -43,6 +43,11 @@ type Module struct {
 	// gatewaysChanged: some came or went since they were published.
 	gatewaysChanged bool
 	silent          map[module.Hop]bool // those that do not answer
+	objects         *nexthop.Objects
+	resilient       map[uint32]*resilient // by the number of the group
+	objectUsers     map[uint32]map[prefixKey]int
+	objectGateways  map[module.Hop]bool
+	objectsTouched  bool // buckets are to be looked at when what changes together is in force
 	expiring        map[prefixKey]clock.Instant
 	compiling       bool // some table, in the background
 	compiled        atomic.Pointer[compilation]
@@ -60,6 +65,7 @@ func New() *Module {
 		kernel:   map[kernelKey]fib.Route{},
 		learned:  map[learnedKey]module.LearnedRoute{},
 		expiring: map[prefixKey]clock.Instant{}, gateways: map[module.Hop]int{},
+		objects: nexthop.NewObjects(), resilient: map[uint32]*resilient{}, objectUsers: map[uint32]map[prefixKey]int{},
 		links: module.NewLinks(nil), addrs: module.NewAddrs(nil, nil),
 	}
 	m.view.Store(&view{labels: srcsel.DefaultPolicy})
@@ -74,7 +80,7 @@ func (m *Module) Name() string { return "policyroute" }
 
 // Claims implements [module.Module].
 func (m *Module) Claims() []string {
-	return []string{"routing.routes", "routing.rules", "routing.tables", "routing.multipath", "routing.source_selection", "routing.destination_cache"}
+	return []string{"routing.routes", "routing.nexthops", "routing.rules", "routing.tables", "routing.multipath", "routing.source_selection", "routing.destination_cache"}
 }
 
 // Init implements [module.Module].
@@ -93,6 +99,10 @@ func (m *Module) Init(h module.Host) error {
 	h.Handle("POST", "/v1/rule/flush", m.flushRules)
 	h.Handle("GET", "/v1/route/pinned", m.showPinned)
 	h.Handle("POST", "/v1/route/pinned/flush", m.flushPinned)
+	h.Handle("GET", "/v1/nexthop", m.showObjects)
+	h.Handle("POST", "/v1/nexthop", m.changeObject)
+	h.Handle("POST", "/v1/nexthop/flush", m.flushObjects)
+	h.Handle("GET", "/v1/nexthop/bucket", m.showBuckets)
 	h.Handle("GET", "/v1/addrlabel", m.showLabels)
 	h.Handle("POST", "/v1/addrlabel", m.changeLabels)
 	return nil
@@ -128,11 +138,15 @@ func (m *Module) Deadline() clock.Instant {
 	for _, at := range m.expiring {
 		d = clock.Earliest(d, at)
 	}
+	for _, r := range m.resilient {
+		d = clock.Earliest(d, r.next)
+	}
 	return d
 }
 
 // Tick implements [module.Module]: routes whose time is over go.
 func (m *Module) Tick(now clock.Instant) {
+	m.tickObjects(now)
 	for k, at := range m.expiring {
 		if at <= now {
 			m.together(func() {

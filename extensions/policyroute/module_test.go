@@ -1,6 +1,7 @@
 package policyroute
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -191,16 +192,14 @@ func TestConfigRoutes(t *testing.T) {
 	}
 }
 
-// ask makes the request of a command.
+// ask makes a command's request, its body as it comes over the socket.
 func ask(query map[string]string, body any) module.Request {
 	return module.Request{Query: query, Decode: func(v any) error {
-		switch x := v.(type) {
-		case *routeapi.Request:
-			*x = body.(routeapi.Request)
-		case *routeapi.Filter:
-			*x = body.(routeapi.Filter)
+		b, err := json.Marshal(body)
+		if err != nil {
+			return err
 		}
-		return nil
+		return json.Unmarshal(b, v)
 	}}
 }
 
@@ -239,7 +238,7 @@ func TestCommandsRefuseInTheKernelsWords(t *testing.T) {
 			t.Errorf("get %v was answered", q)
 		}
 	}
-	if _, err := b.m.show(now, ask(map[string]string{"tabel": "main"}, nil)); fmt.Sprint(err) != `unknown selector "tabel"; there are: table, dev, proto, type, root, match, exact, via, metric` {
+	if _, err := b.m.show(now, ask(map[string]string{"tabel": "main"}, nil)); fmt.Sprint(err) != `unknown selector "tabel"; there are: table, dev, proto, type, root, match, exact, via, metric, nhid` {
 		t.Errorf("show: %v", err)
 	}
 	b.m.flush(now, ask(nil, routeapi.Filter{Exact: "default"}))

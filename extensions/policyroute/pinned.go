@@ -17,6 +17,10 @@ func (m *Module) showPinned(now clock.Instant, req module.Request) (any, error) 
 	for h := range m.gateways {
 		hops[memberOf(h)] = h
 	}
+	for _, l := range m.lastLearned {
+		h := module.Hop{Link: l.Link, Addr: l.Via}
+		hops[memberOf(h)] = h
+	}
 	out := []routeapi.Pinned{}
 	for _, p := range m.choice.pins.All(now) {
 		x := routeapi.Pinned{Dst: p.Dst, From: p.Src, Flags: []string{"pinned"}}

@@ -104,6 +104,7 @@ func (m *Module) removeAll(id uint32, match func(*fib.Route) bool) int {
 func (m *Module) gone(id uint32, r fib.Route) {
 	m.removed.Inc()
 	m.countGateway(&r, -1)
+	m.noteUser(id, &r, -1)
 	m.arm(id, r.Prefix)
 	m.publish(id, r.Prefix)
 	m.event(id, r, true)
@@ -113,6 +114,7 @@ func (m *Module) gone(id uint32, r fib.Route) {
 func (m *Module) came(id uint32, r fib.Route) {
 	m.added.Inc()
 	m.countGateway(&r, 1)
+	m.noteUser(id, &r, 1)
 	m.arm(id, r.Prefix)
 	m.publish(id, r.Prefix)
 	m.event(id, r, false)
@@ -187,6 +189,7 @@ func (m *Module) together(change func()) {
 		b.view.tables[t.slot] = m.compiledNow(t, s)
 	}
 	m.view.Store(&b.view)
+	m.balanceChanged()
 	m.publishGateways()
 	for t := range b.changed {
 		if b.view.tables[t.slot].Changed() > 0 {

@@ -52,7 +52,7 @@ func (m *Module) renderTrace(t *trace) []routeapi.Step {
 	var out []routeapi.Step
 	for _, s := range t.steps {
 		x := routeapi.Step{Rule: m.renderRule(s.rule.Rule), Conforms: s.misfit == "", Why: s.misfit, Refused: s.why}
-		if s.route != nil {
+		if s.route != nil && s.route.Prefix.IsValid() { // a blackhole nexthop's has none
 			x.Route = dstText(s.route.Prefix)
 		}
 		x.Used = x.Conforms && s.why == "" && s.rule.Rule.Action != rule.Nop && s.rule.Rule.Action != rule.Goto

@@ -21,6 +21,8 @@ type view struct {
 	tables []*fib.Snapshot[*entry] // by slot
 	cands  []srcsel.Candidate      // the addresses of this node
 	labels *srcsel.PolicyTable     // RFC 6724 2.1
+	// objects are the ways that nexthop objects lead, by number.
+	objects map[uint32]*paths
 }
 
 // request is one question to the tables.
@@ -29,42 +31,40 @@ type request struct {
 	pkt *packet.Packet // nil = it is no packet
 }
 
-// What rules answer that look nothing up.
-var (
-	routeBlackhole = &packet.Route{Type: packet.RouteBlackhole}
-	routeProhibit  = &packet.Route{Type: packet.RouteProhibit}
-)
+// routeProhibit is what a rule answers that prohibits.
+var routeProhibit = &packet.Route{Type: packet.RouteProhibit}
 
 // search goes through the rules: the first one that the request conforms to; the route that its table
 // has; that route, if it conforms to the rule; otherwise the next rule. src is the source that a rule on
 // the source has chosen, valid if byRule. tr, if not nil, is told each step.
-func (v *view) search(q *request, tr *trace) (r *packet.Route, src [16]byte, byRule bool) {
+func (v *view) search(q *request, tr *trace) (f found, src [16]byte, byRule bool) {
 	i, end := v.nextTable(q, 0, tr)
 	for i >= 0 {
 		c := v.rules.At(i)
-		r := v.lookup(c.Slot, q)
-		src, byRule, why := v.conforms(c, r, q)
-		tr.answered(r, why)
+		f := v.lookup(c.Slot, q)
+		src, byRule, why := v.conforms(c, f, q)
+		tr.answered(f.Route, why)
 		if why == "" {
-			return r, src, byRule
+			return f, src, byRule
 		}
 		i, end = v.nextTable(q, i+1, tr)
 	}
-	return end, src, false
+	return found{Route: end}, src, false
 }
 
 // conforms says why the route that a rule's table returned does not conform to the rule; "" = it does,
 // and if byRule, with the source that was chosen for it.
-func (v *view) conforms(c *rule.Compiled, r *packet.Route, q *request) (src [16]byte, byRule bool, why string) {
+func (v *view) conforms(c *rule.Compiled, f found, q *request) (src [16]byte, byRule bool, why string) {
 	switch {
-	case r == nil:
+	case f.Route == nil:
 		why = "no route"
-	case r.Type == packet.RouteThrow:
+	case f.Type == packet.RouteThrow:
 		why = "throw"
-	case r.Prefix.Bits() <= c.Rule.SuppressPrefixLen && r.Type <= packet.RouteMulticast: // as Linux, what rejects is not suppressed
+	case f.Prefix.Bits() <= c.Rule.SuppressPrefixLen && f.Type <= packet.RouteMulticast: // as Linux, what rejects is not suppressed
 		why = "suppressed"
 	case !q.HasSrc && c.BySource():
-		if src, byRule = v.selectSource(&q.Dst, r.Dev, r.Gateway); !byRule || !c.ConformsSource(&src) {
+		dev, gateway := f.via()
+		if src, byRule = v.selectSource(&q.Dst, dev, gateway); !byRule || !c.ConformsSource(&src) {
 			why = "source"
 		}
 	}
@@ -72,30 +72,31 @@ func (v *view) conforms(c *rule.Compiled, r *packet.Route, q *request) (src [16]
 }
 
 // lookup returns what one table has for a request.
-func (v *view) lookup(slot int, q *request) *packet.Route {
+func (v *view) lookup(slot int, q *request) found {
 	s := v.tables[slot]
 	e, ok := s.Lookup(&q.Dst)
 	if !ok {
-		return nil
+		return found{}
 	}
 	return v.pick(s, e, q)
 }
 
 // pick returns the route of a table for a request whose longest prefix there is e's. A prefix that has
-// none for this source or this link leaves the answer to a shorter one.
-func (v *view) pick(s *fib.Snapshot[*entry], e *entry, q *request) *packet.Route {
-	if r := e.choose(q); r != nil {
-		return r
+// none for this source or this link, or whose nexthop object leads nowhere, leaves the answer to a
+// shorter one.
+func (v *view) pick(s *fib.Snapshot[*entry], e *entry, q *request) found {
+	if f := e.choose(v, q); f.Route != nil {
+		return f
 	}
-	if e.bySource == nil && q.Out == 0 {
-		return nil
+	if e.bySource == nil && q.Out == 0 && e.object == 0 && e.levels == nil {
+		return found{}
 	}
 	for _, e := range s.RIB().Supernets(netip.PrefixFrom(netip.AddrFrom16(q.Dst), 128)) {
-		if r := e.choose(q); r != nil {
-			return r
+		if f := e.choose(v, q); f.Route != nil {
+			return f
 		}
 	}
-	return nil
+	return found{}
 }
 
 // selectSource chooses the source for a destination whose packets leave by a link, 0 = not known, through
@@ -120,49 +121,50 @@ func (m *Module) answer(q module.RouteQuery, tr *trace) (res module.RouteResult,
 	v := m.view.Load()
 	dst := q.Dst.As16()
 	hasSrc := q.Src.IsValid() && !q.Src.IsUnspecified()
-	src := func(out int, r *packet.Route) netip.Addr {
+	src := func(out int, via [16]byte, preferred netip.Addr) netip.Addr {
 		if hasSrc {
 			return q.Src
 		}
-		if r.PrefSrc.IsValid() {
-			return r.PrefSrc
+		if preferred.IsValid() {
+			return preferred
 		}
-		a, ok := v.selectSource(&dst, out, r.Gateway)
+		a, ok := v.selectSource(&dst, out, via)
 		if !ok {
 			return netip.Addr{}
 		}
 		return netip.AddrFrom16(a)
 	}
 	if a := m.host.Addrs().Lookup(&dst, q.Out); a != nil && a.Assigned() {
-		r := &packet.Route{Type: packet.RouteLocal, Dev: a.Link, OnLink: true, Prefix: netip.PrefixFrom(q.Dst, 128), Table: tableLocal}
+		r := &packet.Route{Type: packet.RouteLocal, Prefix: netip.PrefixFrom(q.Dst, 128), Table: tableLocal}
 		if a.Anycast {
 			r.Type = packet.RouteAnycast
 		}
-		return module.RouteResult{Route: r, NextHop: q.Dst, Out: a.Link, Src: src(a.Link, r)}, false
+		return module.RouteResult{Route: r, NextHop: q.Dst, Out: a.Link, Src: src(a.Link, [16]byte{}, netip.Addr{})}, false
 	}
 	if q.Dst.IsMulticast() || q.Dst.IsLinkLocalUnicast() {
 		if q.Out == 0 {
 			return module.RouteResult{}, false
 		}
-		r := &packet.Route{Dev: q.Out, OnLink: true, Prefix: netip.PrefixFrom(q.Dst, 128), Table: tableMain}
-		return module.RouteResult{Route: r, NextHop: q.Dst, Out: q.Out, Src: src(q.Out, r)}, false
+		r := &packet.Route{Prefix: netip.PrefixFrom(q.Dst, 128), Table: tableMain}
+		return module.RouteResult{Route: r, NextHop: q.Dst, Out: q.Out, Src: src(q.Out, [16]byte{}, netip.Addr{})}, false
 	}
 	req := asked(&q)
-	r, chosen, byRule := v.search(&req, tr)
-	if r == nil {
+	f, chosen, byRule := v.search(&req, tr)
+	if f.Route == nil {
 		return module.RouteResult{}, false
 	}
-	res = module.RouteResult{Route: r, NextHop: q.Dst, Out: r.Dev}
-	if r.Type != packet.RouteUnicast {
+	dev, gateway := f.via()
+	res = module.RouteResult{Route: f.Route, NextHop: q.Dst, Out: dev}
+	if f.Type != packet.RouteUnicast {
 		return res, false
 	}
-	if !r.OnLink {
-		res.NextHop = netip.AddrFrom16(r.Gateway)
+	if !f.hop.onLink {
+		res.NextHop = netip.AddrFrom16(gateway)
 	}
 	if byRule {
 		res.Src = netip.AddrFrom16(chosen)
 	} else {
-		res.Src = src(r.Dev, r)
+		res.Src = src(dev, gateway, f.PrefSrc)
 	}
 	return res, byRule
 }
@@ -265,12 +267,12 @@ func (v *view) batchRules(ps []*packet.Packet) {
 		s.Batch(addrs[:n], out[:n])
 		for k, i := range idx[:n] {
 			q, c := &qs[i], v.rules.At(at[i])
-			var r *packet.Route
+			var f found
 			if out[k] != nil {
-				r = v.pick(s, out[k], q)
+				f = v.pick(s, out[k], q)
 			}
-			if _, _, why := v.conforms(c, r, q); why == "" {
-				take(ps[i], r, &q.Dst)
+			if _, _, why := v.conforms(c, f, q); why == "" {
+				take(ps[i], f, &q.Dst)
 				at[i] = -1
 			} else {
 				at[i], ps[i].Route = v.nextTable(q, at[i]+1, nil)
@@ -355,18 +357,17 @@ func (q *request) of(p *packet.Packet, ports bool) {
 func linkScope(dst *[16]byte) bool { return dst[0] == 0xff || wire.IsLinkLocal(dst) }
 
 // take gives a packet its route. One of type throw is none: there is no table left to look into.
-func take(p *packet.Packet, r *packet.Route, dst *[16]byte) {
-	if r == nil || r.Type == packet.RouteThrow {
+func take(p *packet.Packet, f found, dst *[16]byte) {
+	if f.Route == nil || f.Type == packet.RouteThrow {
 		return
 	}
-	p.Route = r
-	if r.Dev != 0 {
-		p.Out = r.Dev
-	}
-	if r.OnLink {
-		p.NextHop = *dst
-	} else {
-		p.NextHop = r.Gateway
+	p.Route = f.Route
+	switch {
+	case f.hop == nil:
+	case f.hop.onLink:
+		p.Out, p.NextHop = f.hop.dev, *dst
+	default:
+		p.Out, p.NextHop = f.hop.dev, f.hop.gateway
 	}
 }
 

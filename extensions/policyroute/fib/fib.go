@@ -61,6 +61,7 @@ type Route struct {
 	Protocol string     // kernel, boot, static, ...
 	Link     int        // 0 for types without a device
 	Via      netip.Addr // zero = the destination is on the link
+	NHID     uint32     // the nexthop object that says link and gateway; 0 = they are above
 	Weight   uint16     // against the other next hops of the same prefix and metric; 0 = 1
 	MTU      int        // 0 = the link's
 	PrefSrc  netip.Addr
@@ -189,7 +190,7 @@ func (r *Route) Sibling(o *Route) bool {
 
 // SameHop reports whether a route is another in all but what it says about it.
 func (r *Route) SameHop(o *Route) bool {
-	return r.Prefix == o.Prefix && same(r, o) && r.Link == o.Link && r.Via == o.Via && r.Type == o.Type
+	return r.Prefix == o.Prefix && same(r, o) && r.Link == o.Link && r.Via == o.Via && r.NHID == o.NHID && r.Type == o.Type
 }
 
 // Append adds a route beside others of its prefix and metric, as connected routes of several links

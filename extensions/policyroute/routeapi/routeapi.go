@@ -20,6 +20,7 @@ type Route struct {
 	Dst string `json:"dst"`
 	// From is the prefix of sources that the route is for; in "route get" the source asked for, "::" for none.
 	From string `json:"from,omitempty"`
+	NHID uint32 `json:"nhid,omitempty"` // of the nexthop object that the route names
 	// Gateway, Dev: absent for routes with NextHops and for types that have none.
 	Gateway  netip.Addr `json:"gateway,omitzero"`
 	Dev      string     `json:"dev,omitempty"`
@@ -52,6 +53,7 @@ type Candidate struct {
 	Metric  uint32     `json:"metric"`
 	Pref    string     `json:"pref"`
 	Weight  int        `json:"weight"`
+	NHID    uint32     `json:"nhid,omitempty"`
 	Used    bool       `json:"used,omitempty"`
 	// Why it is not used: link down, does not answer, metric, preference, standby; empty for those that
 	// share flows with the one that is used.
@@ -66,7 +68,7 @@ type Flow struct {
 	Proto  uint8      `json:"ipproto,omitempty"`
 	SPort  uint16     `json:"sport,omitempty"`
 	DPort  uint16     `json:"dport,omitempty"`
-	Bucket uint32     `json:"bucket"` // the hash's upper 31 bits: the regions of the next hops divide them
+	Bucket uint32     `json:"bucket"` // the hash's upper 31 bits, which the regions of the next hops divide; of a resilient group the bucket's index
 	Pinned bool       `json:"pinned,omitempty"`
 }
 
@@ -109,6 +111,7 @@ type Request struct {
 	Src     netip.Addr `json:"src,omitzero"`
 	Pref    string     `json:"pref,omitempty"`    // low, medium (if empty) or high
 	Expires *int64     `json:"expires,omitempty"` // seconds from now; nil = never
+	NHID    uint32     `json:"nhid,omitempty"`    // a nexthop object, in the place of Via and Dev
 	// NextHops are several gateways, in the place of Via and Dev; a weight of 0 is 1.
 	NextHops []NextHop `json:"nexthops,omitempty"`
 }
@@ -127,6 +130,7 @@ type Filter struct {
 	Exact  string `json:"exact,omitempty"`
 	Via    string `json:"via,omitempty"`
 	Metric string `json:"metric,omitempty"`
+	NHID   string `json:"nhid,omitempty"`
 }
 
 // Get is the query of GET /v1/route/get; numbers are decimal or 0x. Empty fields are not given.
