@@ -36,6 +36,7 @@ func TestSameAsIproute2(t *testing.T) {
 	answers := map[string][]byte{
 		"/v1/addr": read("addr.json"), "/v1/link": read("link.json"), "/v1/maddr": read("maddr.json"), "/v1/neigh": read("neigh.stats.json"),
 		"/v1/route": read("route.details.json"), "/v1/route/get": get[0], "/v1/rule": read("rule.details.json"),
+		"/v1/nexthop": read("nexthop.details.json"), "/v1/nexthop/bucket": read("bucket.json"),
 	}
 	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write(answers[r.URL.Path]) })}
 	go func() { _ = srv.Serve(l) }()
@@ -58,6 +59,12 @@ func TestSameAsIproute2(t *testing.T) {
 		{"-o route show table all", "route.oneline.txt"},
 		{"rule", "rule.txt"},
 		{"-j rule", "rule.json"},
+		{"nexthop", "nexthop.txt"},
+		{"-j nexthop", "nexthop.json"},
+		{"-d nexthop", "nexthop.details.txt"},
+		{"-d -j nexthop", "nexthop.details.json"},
+		{"nexthop bucket show id 11", "bucket.txt"},
+		{"-j nexthop bucket show id 11", "bucket.json"},
 		{"route get 2001:db8:10::1 from 2001:db8:5::1 iif wan0", "get.txt"},
 		{"-j route get 2001:db8:10::1 from 2001:db8:5::1 iif wan0", "get.json"},
 	} {

@@ -18,7 +18,7 @@ import (
 
 // monitorTopics are the objects whose events there are. "ndp", with one for each packet, is not among
 // "all".
-var monitorTopics = []string{"link", "addr", "maddr", "neigh", "route", "rule", "ndp"}
+var monitorTopics = []string{"link", "addr", "maddr", "neigh", "route", "rule", "nexthop", "ndp"}
 
 func (c *cli) monitorCommand() *cobra.Command {
 	cmd := c.verb("monitor [all | OBJECT...] [label]", "Watch changes as they happen",
@@ -26,7 +26,7 @@ func (c *cli) monitorCommand() *cobra.Command {
   leveret -t monitor neigh route
   leveret monitor ndp
   leveret -j monitor addr | jq -r '.addr_info[].local'`,
-		words{flags: map[string]func(){"all": nil, "label": nil, "link": nil, "addr": nil, "maddr": nil, "neigh": nil, "route": nil, "rule": nil, "ndp": nil}}, c.monitor)
+		words{flags: map[string]func(){"all": nil, "label": nil, "link": nil, "addr": nil, "maddr": nil, "neigh": nil, "route": nil, "rule": nil, "nexthop": nil, "ndp": nil}}, c.monitor)
 	cmd.GroupID = groupObjects
 	cmd.Long = `Watch changes as they happen, until interrupted: all of them, or those of the objects named.
 "ndp" is every message of Neighbor Discovery received or sent, and not among "all".
@@ -135,6 +135,8 @@ func (c *cli) eventText(ev api.Event) ([]string, error) {
 		return textOf(ev, func(r routeapi.Route) []string { return routeText(c.stripRoute(r, routeapi.Filter{})) })
 	case "rule":
 		return textOf(ev, func(r routeapi.Rule) []string { return []string{ruleText(c.stripRule(r))} })
+	case "nexthop":
+		return textOf(ev, func(o routeapi.Object) []string { return []string{objectText(c.stripObject(o))} })
 	case "link":
 		return textOf(ev, func(l api.Link) []string {
 			c.stripLink(&l)

@@ -35,6 +35,7 @@ func (f *routeSelect) words() words {
 			"table": text(&f.Table), "dev": text(&f.Dev), "oif": text(&f.Dev), "proto": text(&f.Proto), "protocol": text(&f.Proto),
 			"type": oneOf(&f.Type, "route type", routeTypes...), "root": prefix(&f.Root), "match": prefix(&f.Match),
 			"exact": prefix(&f.Exact), "to": prefix(&f.Exact), "via": addrText(&f.Via), "metric": numberText(&f.Metric, "metric", math.MaxUint32),
+			"nhid": numberText(&f.NHID, "nhid", math.MaxUint32),
 		},
 		flags: map[string]func(){cacheTable: func() { f.Table = cacheTable }},
 		bare:  f.bare,
@@ -58,7 +59,7 @@ func (r *routeChange) words() words {
 			"via": addr(&r.Via), "dev": text(&r.Dev), "oif": text(&r.Dev), "metric": number(&r.Metric, "metric", 0, math.MaxUint32),
 			"table": text(&r.Table), "proto": text(&r.Proto), "protocol": text(&r.Proto), "mtu": number(&r.MTU, "mtu", 1280, math.MaxInt32),
 			"src": addr(&r.Src), "from": rulePrefix(&r.From), "pref": oneOf(&r.Pref, `"pref" value`, routePrefs...), "expires": optional(&r.Expires, "expires", 0, math.MaxInt32),
-			"to": r.dst,
+			"nhid": number(&r.NHID, "nhid", 1, math.MaxUint32), "to": r.dst,
 		},
 		bare: r.dst,
 	}
@@ -142,7 +143,7 @@ func (c *cli) routeCommand() *cobra.Command {
 	edit := func(op string) verbFunc {
 		return func(ctx context.Context, args []string) error { return c.routeEdit(ctx, op, args) }
 	}
-	const spec = " [TYPE] PREFIX [from PREFIX] [via ADDR] [dev LINK] [metric N] [table T] [proto P] [src ADDR] [mtu N] [pref low|medium|high] [expires SECONDS] [nexthop via ADDR [dev LINK] [weight N]]..."
+	const spec = " [TYPE] PREFIX [from PREFIX] [via ADDR] [dev LINK] [metric N] [table T] [proto P] [src ADDR] [mtu N] [pref low|medium|high] [expires SECONDS] [nhid ID] [nexthop via ADDR [dev LINK] [weight N]]..."
 	return c.object(&cobra.Command{
 		Use:   "route",
 		Short: "Routes and what becomes of a packet",
@@ -150,7 +151,7 @@ func (c *cli) routeCommand() *cobra.Command {
   leveret route add default via fe80::1 dev wan0
   leveret route get 2001:db8::1 from 2001:db8:1::1 iif lan0`,
 	}, show,
-		c.verb("show [[root|match|exact] PREFIX] [table T|all] [dev LINK] [via ADDR] [proto P] [type TYPE] [metric N]", "List routes",
+		c.verb("show [[root|match|exact] PREFIX] [table T|all] [dev LINK] [via ADDR] [proto P] [type TYPE] [metric N] [nhid ID]", "List routes",
 			`  leveret route show table all
   leveret route show match 2001:db8::1
   leveret route show cache
@@ -278,6 +279,9 @@ func explainText(x *routeapi.Explain) (lines []string) {
 	if x == nil {
 		return nil
 	}
+	if x.FwMark != "" {
+		lines = append(lines, "\tfwmark "+x.FwMark+" by routing.marks")
+	}
 	for _, s := range x.Rules {
 		what := "used: " + s.Route
 		switch {
@@ -302,7 +306,7 @@ func explainText(x *routeapi.Explain) (lines []string) {
 		return "-> not used: " + why
 	}
 	for _, r := range x.Routes {
-		lines = append(lines, "\t"+line("route", pair("via", text0(r.Gateway)), pair("dev", r.Dev), fmt.Sprintf("metric %d pref %s weight %d", r.Metric, r.Pref, r.Weight), because(r.Used, r.Why)))
+		lines = append(lines, "\t"+line("route", pair("via", text0(r.Gateway)), pair("dev", r.Dev), fmt.Sprintf("metric %d pref %s weight %d", r.Metric, r.Pref, r.Weight), nhid(r.NHID), because(r.Used, r.Why)))
 	}
 	if f := x.Flow; f != nil {
 		lines = append(lines, "\t"+line("flow", f.Hash, fmt.Sprintf("src %s dst %s ipproto %d sport %d dport %d bucket %#x", f.Src, f.Dst, f.Proto, f.SPort, f.DPort, f.Bucket), when(f.Pinned, "pinned")))
@@ -357,7 +361,7 @@ func (c *cli) printRoute(r shownRoute) error { return c.printRecord(routeText(r)
 // routeText renders a route in iproute2's layout: one line, and one more for each of several
 // next hops.
 func routeText(r shownRoute) []string {
-	head := line(when(r.Deleted, "Deleted"), r.Type, r.Dst, pair("from", r.From), pair("via", text0(r.Gateway)), pair("dev", r.Dev),
+	head := line(when(r.Deleted, "Deleted"), r.Type, r.Dst, pair("from", r.From), nhid(r.NHID), pair("via", text0(r.Gateway)), pair("dev", r.Dev),
 		pair("table", r.Table), pair("proto", r.Protocol), pair("scope", r.Scope), pair("src", text0(r.PrefSrc)))
 	if r.Metric != nil {
 		head = line(head, "metric "+strconv.FormatUint(uint64(*r.Metric), 10))
@@ -380,6 +384,14 @@ func routeText(r shownRoute) []string {
 		lines = append(lines, "\t"+l+" ")
 	}
 	return lines
+}
+
+// nhid names a nexthop object; empty if there is none.
+func nhid(id uint32) string {
+	if id == 0 {
+		return ""
+	}
+	return "nhid " + strconv.FormatUint(uint64(id), 10)
 }
 
 // text0 is an address's text, empty for the zero Addr.

@@ -61,16 +61,17 @@ func (m *Module) Prepare(next *module.Config) (func(clock.Instant), error) {
 	rules, err3 := prepareRules(next, names)
 	how, err4 := prepareMultipath(next.Sections["routing.multipath"])
 	cache, err6 := prepareCache(next.Sections["routing.destination_cache"])
+	marks, err8 := prepareMarks(next)
 	labels, err5 := prepareLabels(next.Sections["routing.source_selection"])
 	return func(now clock.Instant) {
 		m.together(func() { // for packets it is one change
 			m.names = names
 			m.commitMultipath(how, cache)
-			m.store(func(v *view) { v.labels = labels })
+			m.store(func(v *view) { v.labels, v.marks = labels, marks })
 			m.commitRoutes(now, routes, objects)
 			m.commitRules(rules)
 		})
-	}, errors.Join(err, err2, err3, err4, err5, err6, err7)
+	}, errors.Join(err, err2, err3, err4, err5, err6, err7, err8)
 }
 
 // MultipathConfig is routing.multipath: how flows are shared out to the next hops of one route.

@@ -15,8 +15,13 @@
 // gone are removed.
 //
 // Which of several next hops a flow goes by: of those with the least metric that answer, those with the
-// highest preference; of them the one that the flow has already (pins), else by hash or in turn. Routers
-// that advertised themselves are shared by destination, and by the prefixes they advertised.
+// highest preference; of them the one that the flow has already (pins), else by hash or in turn. So a
+// flow whose gateway falls silent goes by another one, and comes back when a preferred one answers; among
+// equals it stays. Routers that advertised themselves are shared by destination, and by the prefixes they
+// advertised. A resilient group keeps flows in its buckets, not in the cache.
+//
+// A route that names a nexthop object has no next hop of its own: the view has one for each object, so
+// that a change of it is one change for any number of prefixes.
 //
 // Limits: the destination cache has routing.destination_cache.max_entries; it puts out who has been idle
 // longest, and takes in no flow of one packet. Rules and routes come from the operator, so their number

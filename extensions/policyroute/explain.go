@@ -1,6 +1,7 @@
 package policyroute
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -15,7 +16,12 @@ import (
 
 // explain says how an answer came about: the rules, the routes of the prefix, the flow, the sources.
 func (m *Module) explain(now clock.Instant, tr *trace, q module.RouteQuery, res module.RouteResult) *routeapi.Explain {
+	v := m.view.Load()
 	out := &routeapi.Explain{Rules: m.renderTrace(tr)}
+	req := v.asked(&q)
+	if req.Mark != q.Mark {
+		out.FwMark = fmt.Sprintf("%#x", req.Mark)
+	}
 	if res.Route.Type != packet.RouteUnicast {
 		return out
 	}
@@ -24,11 +30,9 @@ func (m *Module) explain(now clock.Instant, tr *trace, q module.RouteQuery, res 
 	if res.NextHop != q.Dst {
 		used.Addr = res.NextHop
 	}
-	v := m.view.Load()
 	if t := m.tables[res.Route.Table]; t != nil {
 		out.Routes = m.explainRoutes(t, res.Route, used)
 		if e, ok := v.tables[t.slot].RIB().Get(res.Route.Prefix); ok {
-			req := asked(&q)
 			out.Flow = m.explainFlow(now, v, e, &req, res.Route)
 		}
 	}

@@ -80,7 +80,7 @@ func (m *Module) Name() string { return "policyroute" }
 
 // Claims implements [module.Module].
 func (m *Module) Claims() []string {
-	return []string{"routing.routes", "routing.nexthops", "routing.rules", "routing.tables", "routing.multipath", "routing.source_selection", "routing.destination_cache"}
+	return []string{"routing.routes", "routing.nexthops", "routing.marks", "routing.rules", "routing.tables", "routing.multipath", "routing.source_selection", "routing.destination_cache"}
 }
 
 // Init implements [module.Module].

@@ -62,13 +62,12 @@ func parseRule(s *routeapi.RuleSpec, names tableNames) (r rule.Rule, err error) 
 		r.Priority = *s.Priority
 	}
 	if s.FwMark != "" {
-		mark, mask, masked := strings.Cut(s.FwMark, "/")
-		r.Mark = uint32(num("fwmark", mark, 32))
-		switch {
-		case masked:
-			r.Mask = uint32(num("fwmark", mask, 32))
-		case r.Mark != 0:
-			r.Mask = ^uint32(0)
+		var e error
+		if r.Mark, r.Mask, e = parseMark(s.FwMark); e != nil {
+			bad("fwmark", "%v", e)
+		}
+		if r.Mark == 0 && !strings.Contains(s.FwMark, "/") { // 0 selects nothing
+			r.Mask = 0
 		}
 	}
 	if s.DSField != "" {

@@ -21,6 +21,7 @@ type view struct {
 	tables []*fib.Snapshot[*entry] // by slot
 	cands  []srcsel.Candidate      // the addresses of this node
 	labels *srcsel.PolicyTable     // RFC 6724 2.1
+	marks  []mark                  // what packets that come in are marked with
 	// objects are the ways that nexthop objects lead, by number.
 	objects map[uint32]*paths
 }
@@ -148,7 +149,7 @@ func (m *Module) answer(q module.RouteQuery, tr *trace) (res module.RouteResult,
 		r := &packet.Route{Prefix: netip.PrefixFrom(q.Dst, 128), Table: tableMain}
 		return module.RouteResult{Route: r, NextHop: q.Dst, Out: q.Out, Src: src(q.Out, [16]byte{}, netip.Addr{})}, false
 	}
-	req := asked(&q)
+	req := v.asked(&q)
 	f, chosen, byRule := v.search(&req, tr)
 	if f.Route == nil {
 		return module.RouteResult{}, false
@@ -187,6 +188,9 @@ func (m *Module) SelectSource(dst netip.Addr, out int, mark uint32) netip.Addr {
 // RouteBatch implements [module.Router].
 func (m *Module) RouteBatch(ps []*packet.Packet) {
 	v := m.view.Load()
+	if v.marks != nil {
+		v.markIngress(ps)
+	}
 	for len(ps) > 0 {
 		n := min(len(ps), maxBatch)
 		if v.plain {
@@ -325,13 +329,16 @@ func (v *view) nextTable(q *request, from int, tr *trace) (i int, end *packet.Ro
 }
 
 // asked makes the request of a question that is no packet.
-func asked(q *module.RouteQuery) request {
+func (v *view) asked(q *module.RouteQuery) request {
 	r := request{Request: rule.Request{
 		Dst: q.Dst.As16(), HasSrc: q.Src.IsValid() && !q.Src.IsUnspecified(), In: q.In, Out: q.Out, Mark: q.Mark, DSField: q.DSField &^ 3,
 		Proto: q.Proto, SPort: q.SPort, DPort: q.DPort,
 	}}
 	if r.HasSrc {
 		r.Src = q.Src.As16()
+	}
+	if q.In != 0 {
+		r.Mark = v.marked(q.In, &r.Src, q.Mark)
 	}
 	return r
 }

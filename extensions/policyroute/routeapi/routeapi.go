@@ -41,6 +41,7 @@ type Route struct {
 // Explain is how the answer of "route get" came about.
 type Explain struct {
 	Rules   []Step      `json:"rules"`             // in the order in which they were asked
+	FwMark  string      `json:"fwmark,omitempty"`  // that routing.marks gave
 	Routes  []Candidate `json:"routes,omitempty"`  // of the prefix that answers, if there are several
 	Flow    *Flow       `json:"flow,omitempty"`    // if flows are shared out
 	Sources []Source    `json:"sources,omitempty"` // if the source was chosen
