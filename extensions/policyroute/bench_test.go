@@ -46,8 +46,9 @@ func BenchmarkRouteBatch(b *testing.B) {
 			x := filled(b, c[0], c[1])
 			r := rand.New(rand.NewPCG(2, 2))
 			var all []*packet.Packet
-			for range 4096 {
-				src := netip.MustParseAddr(fmt.Sprintf("2001:db8:%x:%x::1", 0x100+r.IntN(max(c[0], 1))>>8, r.IntN(10)))
+			for range 1 << 15 {
+				n := r.IntN(max(c[0], 1))
+				src := netip.MustParseAddr(fmt.Sprintf("2001:db8:%x:%x::1", 0x100+n>>8, n&255))
 				dst := netip.AddrFrom16([16]byte{0x20, byte(r.Uint32()), byte(r.Uint32()), byte(r.Uint32()), byte(r.Uint32()), 15: 1})
 				p := packet.New(wire.AppendIPv6(nil, wire.IPv6Fields{NextHeader: 59, HopLimit: 64, Src: src, Dst: dst}))
 				p.In = 1

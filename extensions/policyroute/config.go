@@ -142,9 +142,7 @@ func (m *Module) commitMultipath(mc MultipathConfig, cc CacheConfig) {
 		return
 	}
 	m.choice = &next
-	for _, t := range m.slots {
-		m.batch.rebuild(t)
-	}
+	m.store(func(v *view) { v.choice = &next })
 }
 
 // items decodes the items of a section that is a list; none if it is not there.

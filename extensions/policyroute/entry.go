@@ -27,13 +27,25 @@ type hop struct {
 	gateway [16]byte // otherwise
 }
 
-func hopTo(h module.Hop) *hop {
-	x := &hop{dev: h.Link, onLink: !h.Addr.IsValid()}
-	if !x.onLink {
-		x.gateway = h.Addr.As16()
+// hopTo returns the hop of a link and a gateway: one for all routes that lead there, so that the packet
+// path finds it in the cache.
+func (m *Module) hopTo(h module.Hop) *hop {
+	x := m.hopByName[h]
+	if x == nil {
+		if len(m.hopByName) > maxHops { // those that are gone have to be forgotten some time
+			clear(m.hopByName)
+		}
+		x = &hop{dev: h.Link, onLink: !h.Addr.IsValid()}
+		if !x.onLink {
+			x.gateway = h.Addr.As16()
+		}
+		m.hopByName[h] = x
 	}
 	return x
 }
+
+// maxHops bounds the hops that are remembered to be shared.
+const maxHops = 4096
 
 // via returns the link and the gateway, as far as there are any.
 func (f found) via() (dev int, gateway [16]byte) {
@@ -43,30 +55,32 @@ func (f found) via() (dev int, gateway [16]byte) {
 	return f.hop.dev, f.hop.gateway
 }
 
-// entry is what a prefix leads to: the route in force, and all that could be for lookups that are
-// bound to a link. A prefix none of whose routes is in force has no entry.
+// entry is what a prefix leads to. A prefix none of whose routes is in force has no entry. There may be a
+// million: what few of them need is in more.
 type entry struct {
-	best found // the zero found = there are routes for some sources only
-	all  []found
+	best found // the route in force; the zero found = there are routes for some sources only
+	// object is the nexthop object that the prefix's only route names: the view has its paths, so that a
+	// change of the object is one change for however many prefixes. 0 = none.
+	object uint32
+	single bool  // best is the answer for whoever is not bound to a link
+	silent bool  // no gateway of it answers
+	more   *more // nil = best is all there is
+}
+
+// more is what a prefix with several routes has.
+type more struct {
+	all []found // that could be, for lookups that are bound to a link
 	// paths are the gateways that flows are shared out to, when there are several.
 	paths *paths
 	// routers are those that advertised themselves, when there are several: those that are as good as
 	// best, and those that are not but advertised prefixes of their own.
 	routers []router
 	turn    atomic.Uint64 // of round robin among routers
-	// object is the nexthop object that the prefix's only route names: the view has its paths, so that a
-	// change of the object is one change for however many prefixes. 0 = none.
-	object uint32
 	// levels are the prefix's routes one by one, when some of several name a nexthop object: the first one
 	// that leads somewhere counts, those that do not answer last.
 	levels []*entry
-	silent bool // no gateway of it answers
 	// bySource are the routes for some sources only, the longest source prefix first.
 	bySource []sourced
-	choice   *choice
-	group    uint64 // tells the flows of prefixes and tables apart
-	// single: best is the answer for whoever is not bound to a link.
-	single bool
 }
 
 // choice is how flows are shared out.
@@ -87,33 +101,41 @@ type sourced struct {
 // choose returns the route of a prefix for a request; the zero found = it has none for this source, or
 // over this link.
 func (e *entry) choose(v *view, q *request) found {
-	if e.bySource != nil && q.HasSrc {
+	if e.object != 0 {
+		return v.objects[e.object].choose(v, e, q)
+	}
+	m := e.more
+	if m == nil {
+		if q.Out != 0 && (e.best.hop == nil || e.best.hop.dev != q.Out) {
+			return found{}
+		}
+		return e.best
+	}
+	if m.bySource != nil && q.HasSrc {
 		src := netip.AddrFrom16(q.Src)
-		for i := range e.bySource {
-			if !e.bySource[i].src.Contains(src) {
+		for i := range m.bySource {
+			if !m.bySource[i].src.Contains(src) {
 				continue
 			}
-			if f := e.bySource[i].entry.choose(v, q); f.Route != nil {
+			if f := m.bySource[i].entry.choose(v, q); f.Route != nil {
 				return f
 			}
 		}
 	}
 	switch {
-	case e.object != 0:
-		return v.objects[e.object].choose(e, q)
-	case e.levels != nil:
-		return e.chooseLevel(v, q)
+	case m.levels != nil:
+		return m.chooseLevel(v, q)
 	case q.Out != 0:
-		for _, f := range e.all {
+		for _, f := range m.all {
 			if f.hop != nil && f.hop.dev == q.Out {
 				return f
 			}
 		}
 		return found{}
-	case e.paths != nil:
-		return e.paths.choose(e, q)
-	case e.routers != nil:
-		return e.share(q)
+	case m.paths != nil:
+		return m.paths.choose(v, e, q)
+	case m.routers != nil:
+		return e.share(v, q)
 	}
 	return e.best
 }
@@ -132,20 +154,33 @@ func (m *Module) entryFor(t *table, list []fib.Route) *entry {
 	if e == nil {
 		e = &entry{}
 	}
-	e.single = false
+	var bySource []sourced
 	for _, r := range list[i:] {
-		known := slices.ContainsFunc(e.bySource, func(x sourced) bool { return x.src == r.From })
+		known := slices.ContainsFunc(bySource, func(x sourced) bool { return x.src == r.From })
 		if !r.From.IsValid() || known {
 			continue
 		}
 		if sub := m.entryOfSource(t, list, r.From); sub != nil {
-			e.bySource = append(e.bySource, sourced{r.From, sub})
+			bySource = append(bySource, sourced{r.From, sub})
 		}
 	}
-	slices.SortFunc(e.bySource, func(a, b sourced) int { return b.src.Bits() - a.src.Bits() })
-	if e.best.Route == nil && e.bySource == nil {
-		return nil
+	if bySource == nil {
+		if e.best.Route == nil {
+			return nil
+		}
+		return e
 	}
+	slices.SortFunc(bySource, func(a, b sourced) int { return b.src.Bits() - a.src.Bits() })
+	if e.object != 0 { // a route of its own kind beside those for some sources
+		e = &entry{best: e.best, more: &more{levels: []*entry{e}}}
+	}
+	if e.more == nil {
+		e.more = &more{}
+		if e.best.Route != nil {
+			e.more.all = []found{e.best}
+		}
+	}
+	e.single, e.more.bySource = false, bySource
 	return e
 }
 
@@ -163,7 +198,7 @@ func (m *Module) entryOfAll(t *table, list []fib.Route) *entry {
 		n := slices.IndexFunc(list, func(r fib.Route) bool { return r.NHID != 0 })
 		if n == 0 {
 			r := &list[0]
-			levels = append(levels, &entry{best: found{Route: routeOf(t, r)}, object: r.NHID, choice: m.choice, group: groupOf(t, r.Prefix)})
+			levels = append(levels, &entry{best: found{Route: routeOf(t, r)}, object: r.NHID})
 			list = list[1:]
 			continue
 		}
@@ -178,14 +213,14 @@ func (m *Module) entryOfAll(t *table, list []fib.Route) *entry {
 	if len(levels) == 1 {
 		return levels[0]
 	}
-	return &entry{best: levels[0].best, levels: levels}
+	return &entry{best: levels[0].best, more: &more{levels: levels}}
 }
 
 // chooseLevel returns the first route that leads somewhere; one whose gateways do not answer only if no
 // other does.
-func (e *entry) chooseLevel(v *view, q *request) found {
-	for _, silent := range []bool{false, true} {
-		for _, l := range e.levels {
+func (m *more) chooseLevel(v *view, q *request) found {
+	for _, silent := range [...]bool{false, true} {
+		for _, l := range m.levels {
 			p := v.objects[l.object] // nil if it names none
 			if (l.silent || p != nil && p.silent) != silent {
 				continue
@@ -222,7 +257,7 @@ func (m *Module) entryOfSource(t *table, list []fib.Route, src netip.Prefix) *en
 		}
 		x := inForce{r, found{Route: routeOf(t, r)}}
 		if r.Type.HasDevice() {
-			x.hop = hopTo(hopOf(r))
+			x.hop = m.hopTo(hopOf(r))
 		}
 		if r.Standby {
 			standby = append(standby, x)
@@ -243,26 +278,30 @@ func (m *Module) entryOfSource(t *table, list []fib.Route, src netip.Prefix) *en
 			best = x
 		}
 	}
-	e := &entry{best: best.found, silent: silent, choice: m.choice, group: groupOf(t, best.list.Prefix)}
+	e := &entry{best: best.found, silent: silent, single: true}
+	if len(all)+len(standby) == 1 {
+		return e
+	}
+	e.more = &more{}
 	for _, x := range append(slices.Clone(all), standby...) {
-		e.all = append(e.all, x.found)
+		e.more.all = append(e.more.all, x.found)
 	}
 	if best.list.Protocol == protoRA {
-		m.shareLearned(e, best, force, standby)
+		e.more.routers = m.sharingRouters(best, force, standby)
 	} else {
-		e.shareConfigured(best, force)
+		e.more.paths = sharingGateways(best, force)
 	}
-	e.single = e.paths == nil && e.routers == nil
+	e.single = e.more.paths == nil && e.more.routers == nil
 	return e
 }
 
 // rank orders the preferences of RFC 4191 2.1.
 func rank(pref string) int { return slices.Index([]string{"low", "medium", "high"}, pref) }
 
-// groupOf names a prefix of a table in the destination cache.
-func groupOf(t *table, p netip.Prefix) uint64 {
-	a := p.Addr().As16()
-	return mix(uint64(t.id)<<8|uint64(p.Bits()), &a)
+// group names the prefix of a route in the destination cache.
+func (f found) group() uint64 {
+	a := f.Prefix.Addr().As16()
+	return mix(uint64(f.Table)<<8|uint64(f.Prefix.Bits()), &a)
 }
 
 // memberOf names a next hop in the destination cache by its link and gateway.

@@ -78,53 +78,57 @@ func (m *Module) explainRoutes(t *table, r *packet.Route, used module.Hop) (out 
 	return out
 }
 
-// sharing returns the entry of e and the paths that answer with a route, nil if it is not shared out.
-func (e *entry) sharing(v *view, q *request, r *packet.Route) (*entry, *paths) {
-	for i := range e.bySource {
-		if q.HasSrc && e.bySource[i].src.Contains(netip.AddrFrom16(q.Src)) {
-			if x, p := e.bySource[i].entry.sharing(v, q, r); p != nil {
-				return x, p
+// sharing returns the paths that answer with a route of a prefix, nil if it is not shared out.
+func (e *entry) sharing(v *view, q *request, r *packet.Route) *paths {
+	if e.object != 0 && e.best.Route == r {
+		if p := v.objects[e.object]; p != nil && len(p.ways) > 1 {
+			return p
+		}
+	}
+	if e.more == nil {
+		return nil
+	}
+	for _, x := range e.more.bySource {
+		if q.HasSrc && x.src.Contains(netip.AddrFrom16(q.Src)) {
+			if p := x.entry.sharing(v, q, r); p != nil {
+				return p
 			}
 		}
 	}
-	for _, l := range e.levels {
-		if x, p := l.sharing(v, q, r); p != nil {
-			return x, p
+	for _, l := range e.more.levels {
+		if p := l.sharing(v, q, r); p != nil {
+			return p
 		}
 	}
-	p := e.paths
-	if e.object != 0 && e.best.Route == r {
-		p = v.objects[e.object]
+	if p := e.more.paths; p != nil && slices.ContainsFunc(p.ways, func(w way) bool { return w.Route == r }) {
+		return p
 	}
-	if p == nil || len(p.ways) < 2 || e.object == 0 && !slices.ContainsFunc(p.ways, func(w way) bool { return w.Route == r }) {
-		return nil, nil
-	}
-	return e, p
+	return nil
 }
 
 // explainFlow says what is hashed and what comes of it; nil if nothing is.
 func (m *Module) explainFlow(now clock.Instant, v *view, e *entry, q *request, r *packet.Route) *routeapi.Flow {
-	e, p := e.sharing(v, q, r)
+	p := e.sharing(v, q, r)
 	if p == nil || q.Out != 0 {
 		return nil
 	}
-	f, hash, name := e.flowOf(q)
+	f, hash, name := v.choice.flowOf(q, found{Route: r}.group())
 	out := &routeapi.Flow{
-		Hash: e.choice.policy.String(), Src: netip.AddrFrom16(f.Src), Dst: netip.AddrFrom16(f.Dst), Proto: f.Proto, SPort: f.SPort, DPort: f.DPort,
+		Hash: v.choice.policy.String(), Src: netip.AddrFrom16(f.Src), Dst: netip.AddrFrom16(f.Dst), Proto: f.Proto, SPort: f.SPort, DPort: f.DPort,
 	}
 	if p.buckets != nil {
 		out.Bucket = uint32(p.buckets.BucketOf(hash))
 		return out
 	}
 	out.Bucket = nexthop.Bucket(hash)
-	_, out.Pinned = e.choice.pins.Peek(&name, now)
+	_, out.Pinned = v.choice.pins.Peek(&name, now)
 	return out
 }
 
 // explainSources says of each address of this node by which rule another one is better.
 func (m *Module) explainSources(dst netip.Addr, used module.Hop) (out []routeapi.Source) {
 	v := m.view.Load()
-	_, _, verdicts := srcsel.Explain(&srcsel.Query{Dst: dst.As16(), Out: used.Link, NextHop: hopTo(used).gateway}, v.cands, v.labels)
+	_, _, verdicts := srcsel.Explain(&srcsel.Query{Dst: dst.As16(), Out: used.Link, NextHop: m.hopTo(used).gateway}, v.cands, v.labels)
 	for i, verdict := range verdicts {
 		c := &v.cands[i]
 		s := routeapi.Source{Addr: netip.AddrFrom16(c.Addr), Dev: m.linkName(c.Link), Chosen: verdict.Chosen, Why: string(verdict.By)}

@@ -39,7 +39,8 @@ type Module struct {
 	lastLearned []module.LearnedRoute
 	links       *module.Links
 	addrs       *module.Addrs
-	gateways    map[module.Hop]int // of configured routes: how many lead through each
+	hopByName   map[module.Hop]*hop // shared by routes
+	gateways    map[module.Hop]int  // of configured routes: how many lead through each
 	// gatewaysChanged: some came or went since they were published.
 	gatewaysChanged bool
 	silent          map[module.Hop]bool // those that do not answer
@@ -65,7 +66,7 @@ func New() *Module {
 		kernel:   map[kernelKey]fib.Route{},
 		learned:  map[learnedKey]module.LearnedRoute{},
 		expiring: map[prefixKey]clock.Instant{}, gateways: map[module.Hop]int{},
-		objects: nexthop.NewObjects(), resilient: map[uint32]*resilient{}, objectUsers: map[uint32]map[prefixKey]int{},
+		objects: nexthop.NewObjects(), resilient: map[uint32]*resilient{}, hopByName: map[module.Hop]*hop{}, objectUsers: map[uint32]map[prefixKey]int{},
 		links: module.NewLinks(nil), addrs: module.NewAddrs(nil, nil),
 	}
 	m.view.Store(&view{labels: srcsel.DefaultPolicy})
@@ -87,6 +88,7 @@ func (m *Module) Claims() []string {
 func (m *Module) Init(h module.Host) error {
 	m.host = h
 	m.choice = &choice{key: nexthop.Key{h.Rand().Uint64(), h.Rand().Uint64()}, clock: h.Clock()}
+	m.store(func(v *view) { v.choice = m.choice })
 	m.added, m.removed = h.Counter("routes_added"), h.Counter("routes_removed")
 	m.rulesAdded, m.rulesRemoved = h.Counter("rules_added"), h.Counter("rules_removed")
 	m.flows = pins.Counters{New: h.Counter("flows_pinned"), Stale: h.Counter("flows_stale"), Evicted: h.Counter("flows_evicted"), Refused: h.Counter("flows_refused")}

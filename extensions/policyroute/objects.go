@@ -64,7 +64,7 @@ func (m *Module) pathsOf(now clock.Instant, o *nexthop.Object) *paths {
 		if p.Blackhole {
 			w.found = found{Route: routeBlackhole}
 		} else {
-			w.hop = hopTo(h)
+			w.hop = m.hopTo(h)
 		}
 		if !o.Resilient {
 			w.member = memberOf(h)

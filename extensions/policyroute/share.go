@@ -45,21 +45,22 @@ func newPaths(ways []way, b *buckets.Group) *paths {
 	return p
 }
 
-// shareConfigured notes the gateways that flows are shared out to.
-func (e *entry) shareConfigured(best inForce, force []inForce) {
+// sharingGateways returns the gateways that flows are shared out to; nil if there is but one.
+func sharingGateways(best inForce, force []inForce) *paths {
 	var ways []way
 	for _, x := range force {
 		if x.list.Sibling(best.list) {
 			ways = append(ways, way{x.found, x.list.Weight, memberOf(hopOf(x.list))})
 		}
 	}
-	if len(ways) > 1 {
-		e.paths = newPaths(ways, nil)
+	if len(ways) < 2 {
+		return nil
 	}
+	return newPaths(ways, nil)
 }
 
 // choose returns the route of e for a request by one of the ways; p may be nil: there is no way.
-func (p *paths) choose(e *entry, q *request) found {
+func (p *paths) choose(v *view, e *entry, q *request) found {
 	if p == nil || len(p.ways) == 0 {
 		return found{}
 	}
@@ -74,9 +75,9 @@ func (p *paths) choose(e *entry, q *request) found {
 	case len(p.ways) == 1:
 		w = &p.ways[0]
 	case p.buckets != nil:
-		w = p.byBucket(e, q)
+		w = p.byBucket(v, q)
 	default:
-		w = p.byHash(e, q)
+		w = p.byHash(v, e, q)
 	}
 	if w.Route != nil || w.hop == nil {
 		return w.found
@@ -85,21 +86,21 @@ func (p *paths) choose(e *entry, q *request) found {
 }
 
 // flowOf returns what makes a request one of a flow, its hash, and its name in the destination cache.
-func (e *entry) flowOf(q *request) (f nexthop.Flow, hash uint64, pinned pins.Flow) {
-	f = q.flow(e.choice.policy)
-	hash = f.Hash(e.choice.key)
-	return f, hash, pins.Flow{Hash: max(hash^e.group, 1), Src: f.Src, Dst: f.Dst}
+func (c *choice) flowOf(q *request, group uint64) (f nexthop.Flow, hash uint64, pinned pins.Flow) {
+	f = q.flow(c.policy)
+	hash = f.Hash(c.key)
+	return f, hash, pins.Flow{Hash: max(hash^group, 1), Src: f.Src, Dst: f.Dst}
 }
 
 // byBucket gives a flow the member that its bucket belongs to. While a bucket's member has just gone, its
 // flows go by what is left.
-func (p *paths) byBucket(e *entry, q *request) *way {
-	_, hash, _ := e.flowOf(q)
+func (p *paths) byBucket(v *view, q *request) *way {
+	_, hash, _ := v.choice.flowOf(q, 0)
 	var member uint32
 	if q.pkt == nil {
 		member = p.buckets.Peek(hash)
 	} else {
-		member = p.buckets.Select(hash, e.choice.clock.Now())
+		member = p.buckets.Select(hash, v.choice.clock.Now())
 	}
 	for i := range p.ways {
 		if p.ways[i].member == member {
@@ -111,9 +112,9 @@ func (p *paths) byBucket(e *entry, q *request) *way {
 
 // byHash gives a flow one of the ways, the one it has if that is still among them. A question changes
 // nothing.
-func (p *paths) byHash(e *entry, q *request) *way {
-	c := e.choice
-	_, hash, flow := e.flowOf(q)
+func (p *paths) byHash(v *view, e *entry, q *request) *way {
+	c := v.choice
+	_, hash, flow := c.flowOf(q, e.best.group())
 	if member, ok := c.pinned(&flow, q); ok {
 		for i := range p.ways {
 			if p.ways[i].member == member {
@@ -183,43 +184,45 @@ func (r *router) has(a netip.Addr) bool {
 	return slices.ContainsFunc(r.sources, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
-// shareLearned notes the advertised routers that share with the best one: those as good as it, and those
-// on standby that packets from prefixes of theirs go to.
-func (m *Module) shareLearned(e *entry, best inForce, force, standby []inForce) {
+// sharingRouters returns the advertised routers that share with the best one: those as good as it, and
+// those on standby that packets from prefixes of theirs go to; nil if there is but one.
+func (m *Module) sharingRouters(best inForce, force, standby []inForce) (rs []router) {
 	for _, x := range append(slices.Clone(force), standby...) {
 		if x.list.Protocol != protoRA || x.list.Metric != best.list.Metric {
 			continue
 		}
 		if s := m.learned[keyOf(x.list)].Sources; !x.list.Standby || len(s) > 0 {
-			e.routers = append(e.routers, router{x.found, s, x.list.Standby, memberOf(hopOf(x.list))})
+			rs = append(rs, router{x.found, s, x.list.Standby, memberOf(hopOf(x.list))})
 		}
 	}
-	if len(e.routers) < 2 {
-		e.routers = nil
+	if len(rs) < 2 {
+		return nil
 	}
+	return rs
 }
 
 // share picks one of several routers: for a packet of this node one that advertised its source (RFC 8028
 // 3.1), and of several such the one that the destination has already, else by hash or in turn (RFC 4311
 // 2). Packets in transit do not care about the source.
-func (e *entry) share(q *request) found {
+func (e *entry) share(v *view, q *request) found {
+	routers := e.more.routers
 	var from netip.Addr
 	if q.In == 0 && q.HasSrc {
 		from = netip.AddrFrom16(q.Src)
 	}
-	bySource := from.IsValid() && slices.ContainsFunc(e.routers, func(r router) bool { return r.has(from) })
+	bySource := from.IsValid() && slices.ContainsFunc(routers, func(r router) bool { return r.has(from) })
 	fits := func(r *router) bool {
 		if bySource {
 			return r.has(from)
 		}
 		return !r.standby
 	}
-	c := e.choice
+	c := v.choice
 	hash := mix(c.key[0], &q.Dst)
 	flow := pins.Flow{Dst: q.Dst}
 	n := uint64(0)
-	for i := range e.routers {
-		if fits(&e.routers[i]) {
+	for i := range routers {
+		if fits(&routers[i]) {
 			n++
 		}
 	}
@@ -227,21 +230,21 @@ func (e *entry) share(q *request) found {
 		flow.Src = q.Src
 		flow.Hash = mix(c.key[1], &q.Src)
 	}
-	flow.Hash = max(flow.Hash^hash^e.group, 1)
+	flow.Hash = max(flow.Hash^hash^e.best.group(), 1)
 	if member, ok := c.pinned(&flow, q); ok {
-		for i := range e.routers {
-			if r := &e.routers[i]; r.member == member && fits(r) {
+		for i := range routers {
+			if r := &routers[i]; r.member == member && fits(r) {
 				return r.found
 			}
 		}
 	}
 	pick := hash
 	if c.robin {
-		pick = nextTurn(&e.turn, q)
+		pick = nextTurn(&e.more.turn, q)
 	}
 	pick %= n
-	for i := range e.routers {
-		r := &e.routers[i]
+	for i := range routers {
+		r := &routers[i]
 		switch {
 		case !fits(r):
 		case pick == 0:

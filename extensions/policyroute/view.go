@@ -24,6 +24,7 @@ type view struct {
 	marks  []mark                  // what packets that come in are marked with
 	// objects are the ways that nexthop objects lead, by number.
 	objects map[uint32]*paths
+	choice  *choice
 }
 
 // request is one question to the tables.
@@ -41,9 +42,8 @@ var routeProhibit = &packet.Route{Type: packet.RouteProhibit}
 func (v *view) search(q *request, tr *trace) (f found, src [16]byte, byRule bool) {
 	i, end := v.nextTable(q, 0, tr)
 	for i >= 0 {
-		c := v.rules.At(i)
-		f := v.lookup(c.Slot, q)
-		src, byRule, why := v.conforms(c, f, q)
+		f := v.lookup(v.rules.Act(i).Slot, q)
+		src, byRule, why := v.conforms(i, f, q)
 		tr.answered(f.Route, why)
 		if why == "" {
 			return f, src, byRule
@@ -55,17 +55,18 @@ func (v *view) search(q *request, tr *trace) (f found, src [16]byte, byRule bool
 
 // conforms says why the route that a rule's table returned does not conform to the rule; "" = it does,
 // and if byRule, with the source that was chosen for it.
-func (v *view) conforms(c *rule.Compiled, f found, q *request) (src [16]byte, byRule bool, why string) {
+func (v *view) conforms(i int, f found, q *request) (src [16]byte, byRule bool, why string) {
+	act := v.rules.Act(i)
 	switch {
 	case f.Route == nil:
 		why = "no route"
 	case f.Type == packet.RouteThrow:
 		why = "throw"
-	case f.Prefix.Bits() <= c.Rule.SuppressPrefixLen && f.Type <= packet.RouteMulticast: // as Linux, what rejects is not suppressed
+	case f.Prefix.Bits() <= int(act.Suppress) && f.Type <= packet.RouteMulticast: // as Linux, what rejects is not suppressed
 		why = "suppressed"
-	case !q.HasSrc && c.BySource():
+	case !q.HasSrc && act.BySource:
 		dev, gateway := f.via()
-		if src, byRule = v.selectSource(&q.Dst, dev, gateway); !byRule || !c.ConformsSource(&src) {
+		if src, byRule = v.selectSource(&q.Dst, dev, gateway); !byRule || !v.rules.At(i).ConformsSource(&src) {
 			why = "source"
 		}
 	}
@@ -73,7 +74,7 @@ func (v *view) conforms(c *rule.Compiled, f found, q *request) (src [16]byte, by
 }
 
 // lookup returns what one table has for a request.
-func (v *view) lookup(slot int, q *request) found {
+func (v *view) lookup(slot int32, q *request) found {
 	s := v.tables[slot]
 	e, ok := s.Lookup(&q.Dst)
 	if !ok {
@@ -89,7 +90,7 @@ func (v *view) pick(s *fib.Snapshot[*entry], e *entry, q *request) found {
 	if f := e.choose(v, q); f.Route != nil {
 		return f
 	}
-	if e.bySource == nil && q.Out == 0 && e.object == 0 && e.levels == nil {
+	if q.Out == 0 && e.object == 0 && (e.more == nil || e.more.bySource == nil && e.more.levels == nil) {
 		return found{}
 	}
 	for _, e := range s.RIB().Supernets(netip.PrefixFrom(netip.AddrFrom16(q.Dst), 128)) {
@@ -252,12 +253,12 @@ func (v *view) batchRules(ps []*packet.Packet) {
 	var addrs [maxRuled]*[16]byte
 	var idx [maxRuled]int
 	for left > 0 {
-		slot, n := -1, 0
+		slot, n := int32(-1), 0
 		for i := range ps {
 			if at[i] < 0 {
 				continue
 			}
-			s := v.rules.At(at[i]).Slot
+			s := v.rules.Act(at[i]).Slot
 			if slot < 0 {
 				slot = s
 			}
@@ -270,12 +271,12 @@ func (v *view) batchRules(ps []*packet.Packet) {
 		s := v.tables[slot]
 		s.Batch(addrs[:n], out[:n])
 		for k, i := range idx[:n] {
-			q, c := &qs[i], v.rules.At(at[i])
+			q := &qs[i]
 			var f found
 			if out[k] != nil {
 				f = v.pick(s, out[k], q)
 			}
-			if _, _, why := v.conforms(c, f, q); why == "" {
+			if _, _, why := v.conforms(at[i], f, q); why == "" {
 				take(ps[i], f, &q.Dst)
 				at[i] = -1
 			} else {
@@ -306,17 +307,17 @@ func (v *view) nextTable(q *request, from int, tr *trace) (i int, end *packet.Ro
 		if i < 0 {
 			return i, nil
 		}
-		c := v.rules.At(i)
+		act := v.rules.Act(i)
 		from = i + 1
-		switch c.Rule.Action {
+		switch act.Action {
 		case rule.Lookup:
-			if v.tables[c.Slot].RIB().Size() > 0 {
+			if v.tables[act.Slot].RIB().Size() > 0 {
 				return i, nil
 			}
 			tr.answered(nil, "no route")
 		case rule.Goto:
-			if c.Next >= 0 {
-				from = c.Next
+			if act.Next >= 0 {
+				from = int(act.Next)
 			}
 		case rule.Blackhole:
 			return -1, routeBlackhole

@@ -2,6 +2,7 @@ package rule
 
 import (
 	"encoding/binary"
+	"math/bits"
 	"slices"
 )
 
@@ -13,27 +14,36 @@ const (
 )
 
 // index finds rules by what they select by: rules of one shape, the parts of the selector that are
-// given with their masks, are found by one look into a map, however many there are. A part that is no
+// given with their masks, are found by one look into a table, however many there are. A part that is no
 // exact value (a range of ports, "not") is not in the shape, and compared for each rule that is left.
 //
 // It knows requests with a source only: without one every rule on the source has to be tried.
-type index struct{ groups []group }
+type index struct {
+	groups []group
+	lists  [][]int32 // the rules of shapes and values that several have
+}
+
+// span names rules that select by the same values, in their order: the first one, and those behind it as an
+// index of lists, 0 = none. A first of -1 is no rule.
+type span struct{ first, more int32 }
+
+var none = span{first: -1}
 
 type group struct {
 	shape shape
 	kind  kind
 	first int // the least index of its rules
-	any   []int32
-	addrs map[[2]uint64][]int32
-	rules map[key][]int32
+	all   span
+	addrs table[[2]uint64]
+	rules table[key]
 }
 
-// kind says which of a group's maps has its rules: most shapes need no whole key.
+// kind says which of a group's tables has its rules: most shapes need no whole key.
 type kind uint8
 
 const (
 	byKey  kind = iota
-	byNone      // the shape selects nothing: any
+	byNone      // the shape selects nothing: all
 	bySrc       // by the source alone: addrs
 	byDst
 )
@@ -59,18 +69,33 @@ type key struct {
 	proto        uint8
 }
 
-func newIndex(rules []Compiled) *index {
-	x := &index{}
-	at := map[shape]int{}
+// newIndex indexes rules, and notes of each whether its shape is all that it selects by.
+func newIndex(rules []Compiled, acts []Act) *index {
+	x := &index{lists: [][]int32{nil}}
+	at, size := map[shape]int{}, []int{}
 	for i := range rules {
-		sh, k := rules[i].shape()
+		sh, _ := rules[i].shape()
+		acts[i].exact = rules[i].exact()
 		g, ok := at[sh]
 		if !ok {
 			g = len(x.groups)
 			at[sh] = g
-			x.groups = append(x.groups, group{shape: sh, kind: sh.kind(), first: i, addrs: map[[2]uint64][]int32{}, rules: map[key][]int32{}})
+			x.groups = append(x.groups, group{shape: sh, kind: sh.kind(), first: i, all: none})
+			size = append(size, 0)
 		}
-		x.groups[g].add(k, int32(i))
+		size[g]++
+	}
+	for g := range x.groups {
+		switch x.groups[g].kind {
+		case byKey:
+			x.groups[g].rules = newTable[key](size[g])
+		case bySrc, byDst:
+			x.groups[g].addrs = newTable[[2]uint64](size[g])
+		}
+	}
+	for i := range rules {
+		sh, k := rules[i].shape()
+		x.add(&x.groups[at[sh]], &k, int32(i))
 	}
 	return x // in the order of first, as the rules are
 }
@@ -90,17 +115,28 @@ func (s *shape) kind() kind {
 	return byNone
 }
 
-func (g *group) add(k key, i int32) {
+// add puts a rule behind those with the same values.
+func (x *index) add(g *group, k *key, i int32) {
+	var s *span
 	switch g.kind {
 	case byNone:
-		g.any = append(g.any, i)
+		s = &g.all
 	case bySrc:
-		g.addrs[k.src] = append(g.addrs[k.src], i)
+		s = g.addrs.insert(hashAddr(&k.src), k.src)
 	case byDst:
-		g.addrs[k.dst] = append(g.addrs[k.dst], i)
+		s = g.addrs.insert(hashAddr(&k.dst), k.dst)
 	default:
-		g.rules[k] = append(g.rules[k], i)
+		s = g.rules.insert(k.hash(), *k)
 	}
+	if s.first < 0 {
+		s.first = i
+		return
+	}
+	if s.more == 0 {
+		s.more = int32(len(x.lists))
+		x.lists = append(x.lists, nil)
+	}
+	x.lists[s.more] = append(x.lists[s.more], i)
 }
 
 // masked is the part of an address that a mask selects.
@@ -108,17 +144,20 @@ func masked(a *[16]byte, m *[2]uint64) [2]uint64 {
 	return [2]uint64{binary.BigEndian.Uint64(a[:8]) & m[0], binary.BigEndian.Uint64(a[8:]) & m[1]}
 }
 
-// list returns the rules of a group that q may conform to.
-func (g *group) list(q *Request) []int32 {
+// find returns the rules of a group that q may conform to.
+func (g *group) find(q *Request) span {
 	switch g.kind {
 	case byNone:
-		return g.any
+		return g.all
 	case bySrc:
-		return g.addrs[masked(&q.Src, &g.shape.src)]
+		a := masked(&q.Src, &g.shape.src)
+		return g.addrs.find(hashAddr(&a), a)
 	case byDst:
-		return g.addrs[masked(&q.Dst, &g.shape.dst)]
+		a := masked(&q.Dst, &g.shape.dst)
+		return g.addrs.find(hashAddr(&a), a)
 	}
-	return g.rules[g.shape.of(q)]
+	k := g.shape.of(q)
+	return g.rules.find(k.hash(), k)
 }
 
 // shape returns what a rule selects by, and the values.
@@ -144,6 +183,13 @@ func (c *Compiled) shape() (s shape, k key) {
 }
 
 func (p Ports) exact() bool { return p.High != 0 && p.Low == p.High }
+
+// exact reports whether a request whose values are those of the rule's shape conforms to it: nothing is left
+// to compare.
+func (c *Compiled) exact() bool {
+	ranges := c.sport.High != 0 && !c.sport.exact() || c.dport.High != 0 && !c.dport.exact()
+	return !c.not && !ranges && c.mark&^c.mask == 0
+}
 
 // of returns what q has where the shape selects.
 func (s *shape) of(q *Request) (k key) {
@@ -173,36 +219,106 @@ func (s *shape) of(q *Request) (k key) {
 }
 
 // next returns the index of the first rule at or behind from that q conforms to; -1 = none.
-func (x *index) next(rules []Compiled, q *Request, from int) int {
-	best := len(rules)
+func (x *index) next(set *Set, q *Request, from int) int {
+	best := len(set.rules)
 	for g := range x.groups {
 		grp := &x.groups[g]
 		if grp.first >= best {
 			break
 		}
-		var list []int32
+		var s span
 		switch {
 		case g >= cached:
-			list = grp.list(q)
+			s = grp.find(q)
 		case q.known&(1<<g) == 0:
-			list = grp.list(q)
-			q.lists[g], q.known = list, q.known|1<<g
+			s = grp.find(q)
+			q.spans[g], q.known = s, q.known|1<<g
 		default:
-			list = q.lists[g]
+			s = q.spans[g]
 		}
+		if n := int(s.first); n >= from && set.fits(n, q) {
+			best = min(best, n)
+			continue
+		}
+		list := x.lists[s.more]
 		i, _ := slices.BinarySearch(list, int32(from))
 		for _, n := range list[i:] {
 			if int(n) >= best {
 				break
 			}
-			if rules[n].Conforms(q) {
+			if set.fits(int(n), q) {
 				best = int(n)
 				break
 			}
 		}
 	}
-	if best == len(rules) {
+	if best == len(set.rules) {
 		return -1
 	}
 	return best
+}
+
+// fits reports whether q, which has the values of a rule's shape, conforms to the rule.
+func (s *Set) fits(i int, q *Request) bool { return s.acts[i].exact || s.rules[i].Conforms(q) }
+
+// table is a hash table of spans with open addressing, at most half full: one look is one cache line. It is
+// not changed once the index is in use.
+type table[K comparable] []slot[K]
+
+type slot[K comparable] struct {
+	key  K
+	span span // free, or of the key
+}
+
+// free is the span of a slot without a key. No rule's is: the first rule has nobody behind it at -1.
+var free = span{first: -1, more: -1}
+
+// newTable returns a table for up to n keys.
+func newTable[K comparable](n int) table[K] {
+	t := make(table[K], 1<<bits.Len(uint(2*n-1)))
+	for i := range t {
+		t[i].span = free
+	}
+	return t
+}
+
+// insert returns the place of a key's span, none at first.
+func (t table[K]) insert(hash uint64, k K) *span {
+	for i := hash; ; i++ {
+		s := &t[i&uint64(len(t)-1)]
+		if s.span == free {
+			s.key, s.span = k, none
+		}
+		if s.key == k {
+			return &s.span
+		}
+	}
+}
+
+// find returns a key's span, or none.
+func (t table[K]) find(hash uint64, k K) span {
+	for i := hash; ; i++ {
+		s := &t[i&uint64(len(t)-1)]
+		switch {
+		case s.span == free:
+			return none
+		case s.key == k:
+			return s.span
+		}
+	}
+}
+
+// hashAddr mixes an address.
+func hashAddr(a *[2]uint64) uint64 { return mix(a[0]^0x9e3779b97f4a7c15, a[1]^0xbf58476d1ce4e5b9) }
+
+func (k *key) hash() uint64 {
+	rest := uint64(uint32(k.in))<<32 | uint64(uint32(k.out))
+	more := uint64(k.mark)<<32 | uint64(k.sport)<<16 | uint64(k.dport)
+	return hashAddr(&k.src) ^ bits.RotateLeft64(hashAddr(&k.dst), 17) ^ mix(rest^0x94d049bb133111eb, more^uint64(k.dsField)<<8^uint64(k.proto)^0xd6e8feb86659fd93)
+}
+
+// mix folds the product of two words.
+func mix(a, b uint64) uint64 {
+	hi, lo := bits.Mul64(a, b)
+	return hi ^ lo
 }

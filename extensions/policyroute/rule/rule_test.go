@@ -125,9 +125,9 @@ func TestSelector(t *testing.T) {
 					}
 				}
 				s := compile(d)
-				odd := base
+				fits, odd := base, base
 				c.odd(&odd)
-				if got := s.Next(&base, 0); got != 0 {
+				if got := s.Next(&fits, 0); got != 0 {
 					t.Errorf("%d more rules: a request that conforms gets %d", n, got)
 				}
 				if got := s.Next(&odd, 0); got != -1 || s.At(0).Misfit(&odd) != c.word {
@@ -153,15 +153,15 @@ func TestDetachedAndUnresolved(t *testing.T) {
 	if q := (Request{In: 9, Out: 9}); s.Next(&q, 0) != 1 || !s.At(0).Detached || !s.At(1).Detached {
 		t.Errorf("detached: %d", s.Next(&q, 0))
 	}
-	if !d.Unresolved(&d.All()[2]) || s.At(2).Next != -1 {
+	if !d.Unresolved(&d.All()[2]) || s.Act(2).Next != -1 {
 		t.Errorf("unresolved: %+v", s.At(2))
 	}
 	if err := d.Add(plain(50, 8)); err != nil {
 		t.Fatal(err)
 	}
 	s = Compile(d, func(string) int { return 9 }, func(uint32) int { return 0 })
-	if q := (Request{In: 9, Out: 9}); s.Next(&q, 0) != 0 || s.At(2).Next != 3 || d.Unresolved(&d.All()[2]) {
-		t.Errorf("attached: %d, goto %d", s.Next(&q, 0), s.At(2).Next)
+	if q := (Request{In: 9, Out: 9}); s.Next(&q, 0) != 0 || s.Act(2).Next != 3 || d.Unresolved(&d.All()[2]) {
+		t.Errorf("attached: %d, goto %d", s.Next(&q, 0), s.Act(2).Next)
 	}
 }
 
@@ -175,7 +175,7 @@ func TestWithoutSource(t *testing.T) {
 	}
 	s := compile(d)
 	a, b := ip("2001:db8:1::1"), ip("2001:db8:2::1")
-	if c := s.At(0); s.Next(&Request{}, 0) != 0 || !c.BySource() || !c.ConformsSource(&a) || c.ConformsSource(&b) {
+	if c := s.At(0); s.Next(&Request{}, 0) != 0 || !s.Act(0).BySource || !c.ConformsSource(&a) || c.ConformsSource(&b) {
 		t.Errorf("%+v", c)
 	}
 }

@@ -17,19 +17,31 @@ type Request struct {
 	Proto        uint8
 	SPort, DPort uint16
 
-	// lists are what the index has for the request, of the first groups, once they have been looked up:
+	// spans are what the index has for the request, of the first groups, once they have been looked up:
 	// known has their bits.
-	lists [cached][]int32
+	spans [cached]span
 	known uint8
 }
 
-// Compiled is one rule as it is searched. Immutable.
+// Act is what a rule does. The packet path reads it of one of ten thousand rules for each packet, so it is
+// small and apart from the rest. Immutable.
+type Act struct {
+	// Slot is what the caller's slot function gave for the table.
+	Slot int32
+	// Next is the index that Goto goes on at; -1 = unresolved.
+	Next int32
+	// Suppress is the rule's SuppressPrefixLen.
+	Suppress int16
+	Action   Action
+	// BySource: the rule is for some sources only: a request without one conforms to it when the source
+	// chosen for the route that its table returns is one of them.
+	BySource bool
+	exact    bool // the index compares all that it selects by
+}
+
+// Compiled is how a rule selects. Immutable.
 type Compiled struct {
 	Rule *Rule
-	// Slot is what the caller's slot function gave for the table.
-	Slot int
-	// Next is the index that Goto goes on at; -1 = unresolved.
-	Next int
 	// Detached: its iif or oif is no link at present.
 	Detached bool
 
@@ -69,20 +81,21 @@ func (m *mask) holds(a *[16]byte) bool {
 // allocating.
 type Set struct {
 	rules []Compiled
+	acts  []Act
 	index *index // nil = short enough to be searched one by one
 	// NeedsPorts: some rule selects by protocol or ports.
 	NeedsPorts bool
 }
 
 // Compile makes the searchable form of a list. link gives a link's index by name, 0 if there is none;
-// slot gives what the caller wants in [Compiled.Slot] for a table.
+// slot gives what the caller wants in [Act.Slot] for a table.
 func Compile(d *DB, link func(name string) int, slot func(table uint32) int) *Set {
-	s := &Set{rules: make([]Compiled, len(d.rules))}
+	s := &Set{rules: make([]Compiled, len(d.rules)), acts: make([]Act, len(d.rules))}
 	rules := slices.Clone(d.rules) // the list goes on changing
 	for i := range rules {
 		r := &rules[i]
 		c := Compiled{
-			Rule: r, Next: -1, not: r.Not, src: maskOf(r.From), dst: maskOf(r.To), mark: r.Mark, mask: r.Mask,
+			Rule: r, not: r.Not, src: maskOf(r.From), dst: maskOf(r.To), mark: r.Mark, mask: r.Mask,
 			dsField: r.DSField, proto: r.IPProto, sport: r.SPort, dport: r.DPort,
 		}
 		c.in, c.out = named(r.IIF, link), named(r.OIF, link)
@@ -90,16 +103,18 @@ func Compile(d *DB, link func(name string) int, slot func(table uint32) int) *Se
 			c.out = nowhere
 		}
 		c.Detached = c.in == nowhere || c.out == nowhere
+		a := Act{Next: -1, Suppress: int16(r.SuppressPrefixLen), Action: r.Action, BySource: c.src != mask{}}
 		switch r.Action {
 		case Lookup:
-			c.Slot = slot(r.Table)
+			a.Slot = int32(slot(r.Table))
 		case Goto:
-			c.Next = slices.IndexFunc(rules, func(x Rule) bool { return x.Priority == r.Target })
+			a.Next = int32(slices.IndexFunc(rules, func(x Rule) bool { return x.Priority == r.Target }))
 		}
+		s.acts[i] = a
 		s.NeedsPorts = s.NeedsPorts || r.IPProto != 0 || r.SPort != (Ports{}) || r.DPort != (Ports{})
 		s.rules[i] = c
 	}
-	if x := newIndex(s.rules); len(s.rules) > linear || len(s.rules) > few && len(x.groups) <= cached {
+	if x := newIndex(s.rules, s.acts); len(s.rules) > linear || len(s.rules) > few && len(x.groups) <= cached {
 		s.index = x
 	}
 	return s
@@ -121,6 +136,9 @@ func named(name string, link func(string) int) int {
 // Len returns the number of rules.
 func (s *Set) Len() int { return len(s.rules) }
 
+// Act returns what a rule does by its index.
+func (s *Set) Act(i int) *Act { return &s.acts[i] }
+
 // At returns a rule by its index.
 func (s *Set) At(i int) *Compiled { return &s.rules[i] }
 
@@ -128,7 +146,7 @@ func (s *Set) At(i int) *Compiled { return &s.rules[i] }
 // belongs to one set: what was found for it there is kept in it.
 func (s *Set) Next(q *Request, from int) int {
 	if s.index != nil && q.HasSrc {
-		return s.index.next(s.rules, q, from)
+		return s.index.next(s, q, from)
 	}
 	for i := from; i < len(s.rules); i++ {
 		if s.rules[i].Conforms(q) {
@@ -179,10 +197,6 @@ func (c *Compiled) misfit(q *Request) string {
 	}
 	return ""
 }
-
-// BySource reports whether the rule is for some sources only: a request without one conforms to it
-// when the source chosen for the route that its table returns is one of them.
-func (c *Compiled) BySource() bool { return c.src != (mask{}) }
 
 // ConformsSource reports whether a source chosen inside the lookup is one the rule is for.
 func (c *Compiled) ConformsSource(src *[16]byte) bool { return c.src.holds(src) }
