@@ -5,6 +5,7 @@
 //
 //	go run ./test/bench                       as root; bin/leveret must be built
 //	go run ./test/bench -rounds 1 -dur 500ms  a smoke run
+//	go run ./test/bench -subjects '*rules*'   what rules cost, and what many of them do
 package main
 
 import (
@@ -17,6 +18,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path"
 	"runtime"
 	"slices"
 	"strings"
@@ -29,7 +31,7 @@ var (
 	rounds   = flag.Int("rounds", 5, "interleaved rounds")
 	dur      = flag.Duration("dur", time.Second, "how long each subject is loaded in a round")
 	rate     = flag.Int("rate", 0, "offered packets per second; 0 = as fast as it goes")
-	only     = flag.String("subjects", "", "some subjects, with commas")
+	only     = flag.String("subjects", "", "some subjects, with commas; * stands for any letters")
 	jsonFile = flag.String("json", "", "write the result here, too")
 	asNet    = flag.String("netstack", "", "(internal) be the netstack forwarder")
 )
@@ -57,8 +59,15 @@ func main() {
 	signal.Notify(interrupted, os.Interrupt, unix.SIGTERM)
 	go func() { <-interrupted; stopRouter(); teardown(); os.Exit(1) }()
 	list := slices.DeleteFunc(slices.Clone(subjects), func(s subject) bool {
-		return *only != "" && !slices.Contains(strings.Split(*only, ","), s.name)
+		return *only != "" && !slices.ContainsFunc(strings.Split(*only, ","), func(pattern string) bool {
+			ok, err := path.Match(pattern, s.name)
+			check(err)
+			return ok
+		})
 	})
+	if len(list) == 0 {
+		check(fmt.Errorf("no subject is called %s", *only))
+	}
 	results := map[string]*result{}
 	failed := false
 	for round := range *rounds {
@@ -111,10 +120,14 @@ func measure(s subject, pid int, r *result) error {
 		return err
 	}
 	defer unix.Close(gen)
-	ld := load{frames: frames(l2, 64, netip.MustParseAddr(nobody)), l2: len(l2), routes: s.routes}
+	src, dst := netip.MustParseAddr(genAddr), netip.MustParseAddr(nobody)
 	if s.routes > 0 {
-		ld.frames = frames(l2, 64, netip.MustParsePrefix(routePrefix(0)).Addr().Next())
+		dst = netip.MustParsePrefix(routePrefix(0)).Addr().Next()
 	}
+	if s.sources > 0 {
+		src = netip.MustParsePrefix(sourcePrefix(0)).Addr().Next()
+	}
+	ld := load{frames: frames(l2, 64, src, dst), l2: len(l2), routes: s.routes, sources: s.sources}
 	if err := blast(gen, ld, *rate, *dur/5); err != nil { // warm
 		return err
 	}
@@ -213,7 +226,7 @@ func orDash(format string, v float64) string {
 
 // report prints the table and the goals.
 func report(list []subject, results map[string]*result) {
-	fmt.Printf("%-22s %12s %10s %10s\n", "subject", "ns/packet", "kpps", "TCP Gbit/s")
+	fmt.Printf("%-27s %12s %10s %10s\n", "subject", "ns/packet", "kpps", "TCP Gbit/s")
 	var all []*result
 	for _, s := range list {
 		r := results[s.name]
@@ -222,7 +235,7 @@ func report(list []subject, results map[string]*result) {
 		}
 		r.NsPerPkt, r.Kpps, r.TCPGbit = median(r.pkt), median(r.rates), median(r.tcp)
 		all = append(all, r)
-		fmt.Printf("%-22s %12s %10.0f %10s   %d rounds\n", r.Subject, orDash("%.0f", r.NsPerPkt), r.Kpps, orDash("%.2f", r.TCPGbit), len(r.rates))
+		fmt.Printf("%-27s %12s %10.0f %10s   %d rounds\n", r.Subject, orDash("%.0f", r.NsPerPkt), r.Kpps, orDash("%.2f", r.TCPGbit), len(r.rates))
 	}
 	type goal struct {
 		Name  string  `json:"name"`
@@ -250,6 +263,8 @@ func report(list []subject, results map[string]*result) {
 	add("TCP over TUN : netstack on TUN", "leveret-tun", "netstack-tun", gbit, 10, false)
 	add("TCP over af_packet : kernel", "leveret-packet", "kernel", gbit, 0.5, false)
 	add("1M routes : 10 routes, CPU/packet", "leveret-1M-routes", "leveret-10-routes", pkt, 1.2, true)
+	add("10 rules, 3 tables : no rules, CPU/packet", "leveret-10-rules-3-tables", "leveret-no-rules", pkt, 1.1, true)
+	add("10k rules, 1M routes : 10 and 10, CPU/packet", "leveret-10k-rules-1M-routes", "leveret-10-rules-10-routes", pkt, 1.2, true)
 	fmt.Println()
 	for _, g := range goals {
 		fmt.Printf("%-46s %6.2f   goal %-8s %v\n", g.Name, g.Ratio, g.Goal, map[bool]string{true: "met", false: "NOT met"}[g.Met])

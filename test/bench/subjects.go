@@ -19,27 +19,89 @@ type subject struct {
 	// offload: the hosts' segmentation offloads stay on; a router that cannot carry superpackets
 	// is measured without, or its TCP would die.
 	offload bool
-	start   func(dir string) (*exec.Cmd, error) // nil: the kernel forwards
-	routes  int                                 // more routes (see routePrefix), one of them for each packet
+	start   func(s subject, dir string) (*exec.Cmd, error) // nil: the kernel forwards
+	routes  int                                            // more routes (see routePrefix), one of them for each packet
+	sources int                                            // packets come from that many prefixes (see sourcePrefix)
+	// tables: the routes are in the last of that many tables (see tableOf), and each of the others has a
+	// route that no packet takes; 0 = in main.
+	tables int
+	rules  []string // of the configuration, in the order of their priority
 }
 
 var subjects = []subject{
 	{name: "kernel", offload: true},
-	{name: "leveret-packet", offload: true, start: leveret("af_packet", true, 0)},
-	{name: "leveret-packet-plain", start: leveret("af_packet", false, 0)},
-	{name: "leveret-tun", tun: true, offload: true, start: leveret("tun", true, 0)},
+	{name: "leveret-packet", offload: true, start: leveret("af_packet", true)},
+	{name: "leveret-packet-plain", start: leveret("af_packet", false)},
+	{name: "leveret-tun", tun: true, offload: true, start: leveret("tun", true)},
 	{name: "netstack-packet", start: netstack(false)},
 	{name: "netstack-tun", tun: true, start: netstack(true)},
-	{name: "leveret-10-routes", routes: 10, start: leveret("af_packet", false, 10)},
-	{name: "leveret-1M-routes", routes: 1000000, start: leveret("af_packet", false, 1000000)},
+	{name: "leveret-10-routes", routes: 10, start: leveret("af_packet", false)},
+	{name: "leveret-1M-routes", routes: 1000000, start: leveret("af_packet", false)},
+	// Two pairs: the same packets without rules and with; the same kind of rules and routes, few and many.
+	{name: "leveret-no-rules", routes: 10, sources: 10000, start: leveret("af_packet", false)},
+	{name: "leveret-10-rules-3-tables", routes: 10, sources: 10000, tables: 3, rules: mixedRules, start: leveret("af_packet", false)},
+	{name: "leveret-10-rules-10-routes", routes: 10, sources: 10, tables: 1, rules: sourceRules(10), start: leveret("af_packet", false)},
+	{name: "leveret-10k-rules-1M-routes", routes: 1000000, sources: 10000, tables: 1, rules: sourceRules(10000), start: leveret("af_packet", false)},
 }
 
 // routePrefix is route i of a large table.
 func routePrefix(i int) string { return fmt.Sprintf("2001:%x:%x::/48", 0x1000+i>>16, i&0xffff) }
 
+// sourcePrefix is where packets of source i come from.
+func sourcePrefix(i int) string { return fmt.Sprintf("fd00:0:0:%x::/64", i) }
+
+// tableOf is the number of a table of rules, from 1 on.
+func tableOf(i int) int { return 100 + i }
+
+// mixedRules are compared with each packet one by one. The third and the seventh are for all packets of the
+// test, too, but their tables have no route for them: it is the last one that has.
+var mixedRules = []string{
+	"from: \"2001:db8:a::/64\", lookup: \"101\"",
+	"fwmark: \"1\", lookup: \"101\"",
+	"iif: gen, lookup: \"101\"",
+	"dsfield: \"0xb8\", lookup: \"102\"",
+	"ipproto: tcp, dport: \"443\", lookup: \"102\"",
+	"to: \"2001:db8::/32\", lookup: \"102\"",
+	"ipproto: udp, dport: \"9\", lookup: \"102\"",
+	"iif: sink, lookup: \"103\"",
+	"from: \"fd00:1::/32\", lookup: \"103\"",
+	"from: \"fd00::/48\", lookup: \"103\"",
+}
+
+// sourceRules are n rules of one shape: each has a source of its own.
+func sourceRules(n int) []string {
+	list := make([]string, n)
+	for i := range list {
+		list[i] = fmt.Sprintf("from: \"%s\", lookup: \"%d\"", sourcePrefix(i), tableOf(1))
+	}
+	return list
+}
+
+// routing writes the subject's rules and routes in the words of the configuration.
+func (s *subject) routing(y *strings.Builder) {
+	if s.routes == 0 {
+		return
+	}
+	y.WriteString("routing:\n  rules:\n")
+	for i, r := range s.rules {
+		fmt.Fprintf(y, "    - {priority: %d, %s}\n", 1000+i, r)
+	}
+	y.WriteString("  routes:\n")
+	for i := 1; i < s.tables; i++ {
+		fmt.Fprintf(y, "    - {to: \"2001:db8:ffff::/48\", via: \"%s\", dev: sink, table: \"%d\"}\n", nobody, tableOf(i))
+	}
+	table := "main"
+	if s.tables > 0 {
+		table = fmt.Sprint(tableOf(s.tables))
+	}
+	for i := range s.routes {
+		fmt.Fprintf(y, "    - {to: \"%s\", via: \"%s\", dev: sink, table: \"%s\"}\n", routePrefix(i), nobody, table)
+	}
+}
+
 // leveret starts the binary.
-func leveret(kind string, offload bool, routes int) func(string) (*exec.Cmd, error) {
-	return func(dir string) (*exec.Cmd, error) {
+func leveret(kind string, offload bool) func(subject, string) (*exec.Cmd, error) {
+	return func(s subject, dir string) (*exec.Cmd, error) {
 		var y strings.Builder
 		fmt.Fprintf(&y, "version: 1\nsystem: {run_dir: %s, state_dir: %s, log: {format: console}}\nlinks:\n", dir, dir)
 		for _, l := range [][4]string{{"gen", nsGen, "g0", genRtr}, {"sink", nsSink, "s0", sinkRtr}} {
@@ -49,12 +111,7 @@ func leveret(kind string, offload bool, routes int) func(string) (*exec.Cmd, err
 			}
 			fmt.Fprintf(&y, "  - {name: %s, kind: %s, host_device: %s, netns: %s, offload: %v, addresses: [\"%s/64\"], dad: {transmits: 0}}\n", l[0], kind, dev, ns, offload, l[3])
 		}
-		if routes > 0 {
-			y.WriteString("routing:\n  routes:\n")
-			for i := range routes {
-				fmt.Fprintf(&y, "    - {to: \"%s\", via: \"%s\", dev: sink}\n", routePrefix(i), nobody)
-			}
-		}
+		s.routing(&y)
 		file := filepath.Join(dir, "bench.yaml")
 		if err := os.WriteFile(file, []byte(y.String()), 0o600); err != nil {
 			return nil, err
@@ -83,8 +140,8 @@ func leveret(kind string, offload bool, routes int) func(string) (*exec.Cmd, err
 }
 
 // netstack starts the minimal forwarder on gVisor: this program again.
-func netstack(tun bool) func(string) (*exec.Cmd, error) {
-	return func(string) (*exec.Cmd, error) {
+func netstack(tun bool) func(subject, string) (*exec.Cmd, error) {
+	return func(subject, string) (*exec.Cmd, error) {
 		devs := []string{nsRouter + ":r0", nsRouter + ":r1"}
 		if tun {
 			devs = []string{nsGen + ":g0", nsSink + ":s0"}
@@ -146,7 +203,7 @@ func (s subject) with(f func(pid int) error) (err error) {
 		err = kernelRouter()
 	} else {
 		var cmd *exec.Cmd
-		cmd, err = s.start(dir)
+		cmd, err = s.start(s, dir)
 		if cmd != nil && cmd.Process != nil {
 			pid = cmd.Process.Pid
 			router.Store(cmd.Process)

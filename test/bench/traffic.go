@@ -46,13 +46,13 @@ func packetSocket(ns, dev string, proto uint16) (fd int, err error) {
 }
 
 // frames builds UDP packets of that size, 64 flows of them.
-func frames(l2 []byte, size int, dst netip.Addr) [][]byte {
+func frames(l2 []byte, size int, src, dst netip.Addr) [][]byte {
 	out := make([][]byte, 4096)
 	for i := range out {
 		n := size - 40 - 8
 		f := append([]byte(nil), l2...)
 		f = wire.AppendIPv6(f, wire.IPv6Fields{
-			PayloadLength: uint16(8 + n), NextHeader: wire.UDP, HopLimit: 64, Src: netip.MustParseAddr(genAddr), Dst: dst,
+			PayloadLength: uint16(8 + n), NextHeader: wire.UDP, HopLimit: 64, Src: src, Dst: dst,
 		})
 		f = binary.BigEndian.AppendUint16(f, uint16(10000+i%64))
 		f = binary.BigEndian.AppendUint16(f, 9)
@@ -67,7 +67,9 @@ func frames(l2 []byte, size int, dst netip.Addr) [][]byte {
 type load struct {
 	frames [][]byte
 	l2     int // octets of link header in each
-	routes int // not 0: every packet goes to a random one of that many routes (see routePrefix)
+	// Not 0: every packet goes to a random one of that many routes (see routePrefix), and comes from a random
+	// one of that many prefixes (see sourcePrefix).
+	routes, sources int
 }
 
 // blast sends a load as fast as it can, or at a rate in packets a second, for d.
@@ -94,6 +96,9 @@ func blast(fd int, ld load, rate int, d time.Duration) error {
 				dst := f[ld.l2+24:]
 				binary.BigEndian.PutUint16(dst[2:], uint16(0x1000+i>>16))
 				binary.BigEndian.PutUint16(dst[4:], uint16(i))
+			}
+			if ld.sources > 0 {
+				binary.BigEndian.PutUint16(f[ld.l2+8+6:], uint16(rnd.IntN(ld.sources)))
 			}
 			iovs[i].Base, iovs[i].Len = unsafe.SliceData(f), uint64(len(f))
 			msgs[i].hdr.Iov, msgs[i].hdr.Iovlen = &iovs[i], 1
