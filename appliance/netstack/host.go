@@ -81,6 +81,14 @@ type Host struct {
 	probes   probeTable
 	progress progress
 
+	// dialing is the source of the connection whose endpoint is inside Connect. One that is not bound,
+	// so that its port is chosen for its destination alone, asks for its source there, and does not
+	// say who it is: they go one by one.
+	dialing struct {
+		sync.Mutex
+		from netip.Addr
+	}
+
 	randMu sync.Mutex
 	rand   *rand.Rand
 

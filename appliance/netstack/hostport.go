@@ -66,6 +66,10 @@ func (hp *hostPort) write(pb *stack.PacketBuffer) {
 	if isLinkLocal(dst(b)) {
 		p.Out = leaveZone(dst(b))
 	}
+	if o, ok := pb.Owner.(*listenerOptions); ok {
+		setTrafficClass(b, o.class)
+		b[7] = o.hop
+	}
 	t := b[trans:]
 	h.progress.sent(b[24:40], t)
 	putFlowLabel(b, h.flowLabel(src(b), dst(b), wire.TCP, binary.BigEndian.Uint32(t)))

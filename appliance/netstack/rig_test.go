@@ -252,12 +252,12 @@ func (n *node) Route(q module.RouteQuery) module.RouteResult {
 	if out == 0 {
 		out = 1
 	}
-	return module.RouteResult{Route: &packet.Route{Dev: out}, Out: out, Src: n.SelectSource(q.Dst, q.Out, q.Mark)}
+	return module.RouteResult{Route: &packet.Route{Dev: out}, Out: out, Src: n.source(q)}
 }
 
-func (n *node) SelectSource(to netip.Addr, out int, mark uint32) netip.Addr {
+func (n *node) source(q module.RouteQuery) netip.Addr {
 	for _, a := range n.addrs.All() {
-		if needsLink(to) == a.Addr.IsLinkLocalUnicast() && (out == 0 || a.Link == out) && (mark != 2 || a.Link == 2) {
+		if needsLink(q.Dst) == a.Addr.IsLinkLocalUnicast() && (q.Out == 0 || a.Link == q.Out) && (q.Mark != 2 || a.Link == 2) {
 			return a.Addr
 		}
 	}

@@ -312,22 +312,30 @@ func TestAcceptedConnectionsHaveTheListenersOptions(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
+	b.setKeep()
 	c, err := a.DialTCP(testContext(t), at(addrB, 80), SocketOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Abort()
+	if _, err := c.Write([]byte("early")); err != nil { // acknowledged before Accept
+		t.Fatal(err)
+	}
 	sc, err := l.Accept()
 	if err != nil {
 		t.Fatal(err)
 	}
 	server := sc.(*TCPConn)
 	defer server.Abort()
-	b.setKeep()
 	transfer(t, server, c, 1000)
-	p := b.kept()[0]
-	if p.Mark != 5 || p.Bytes()[7] != 11 || trafficClass(p.Bytes()) != 0x20 {
-		t.Errorf("mark %d hop limit %d class %#x", p.Mark, p.Bytes()[7], trafficClass(p.Bytes()))
+	ps := b.kept()
+	if ps[0].Bytes()[40+13]&0x12 != 0x12 {
+		t.Fatal("the first packet is no SYN-ACK")
+	}
+	for i, p := range ps {
+		if p.Mark != 5 || p.Bytes()[7] != 11 || trafficClass(p.Bytes()) != 0x20 {
+			t.Errorf("packet %d: mark %d hop limit %d class %#x", i, p.Mark, p.Bytes()[7], trafficClass(p.Bytes()))
+		}
 	}
 }
 

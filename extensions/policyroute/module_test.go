@@ -144,7 +144,7 @@ func TestSelectSource(t *testing.T) {
 		dst, want string
 		out       int
 	}{{"2001:db8:9::1", "2001:db8:2::1", 0}, {"2001:db8:1::9", "2001:db8:1::1", 0}, {"fe80::5", "fe80::1", 2}, {"ff02::1", "fe80::1", 1}} {
-		if got := b.m.SelectSource(netip.MustParseAddr(c.dst), c.out, 0); got != netip.MustParseAddr(c.want) {
+		if got := b.m.Route(module.RouteQuery{Dst: netip.MustParseAddr(c.dst), Out: c.out}).Src; got != netip.MustParseAddr(c.want) {
 			t.Errorf("for %s: %s, want %s", c.dst, got, c.want)
 		}
 	}
