@@ -28,6 +28,7 @@ type Route struct {
 	OnLink  bool     // the destination itself is the next hop
 	Gateway [16]byte // the next hop otherwise
 	MTU     int      // 0 = the link's
+	AdvMSS  int      // the most that TCP announces as its MSS; 0 = what fits the link
 	Prefix  netip.Prefix
 	PrefSrc netip.Addr
 	Table   uint32

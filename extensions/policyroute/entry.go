@@ -189,7 +189,7 @@ func (m *Module) entryOfSource(t *table, list []fib.Route, src netip.Prefix) *en
 			continue
 		}
 		pr := &packet.Route{
-			Type: packet.RouteType(r.Type), Dev: r.Link, OnLink: !r.Via.IsValid(), MTU: r.MTU, Prefix: r.Prefix,
+			Type: packet.RouteType(r.Type), Dev: r.Link, OnLink: !r.Via.IsValid(), MTU: r.MTU, AdvMSS: r.AdvMSS, Prefix: r.Prefix,
 			PrefSrc: r.PrefSrc, Table: uint32(t.id), Metric: r.Metric,
 		}
 		if r.Via.IsValid() {
