@@ -133,10 +133,10 @@ type RouteResult struct {
 }
 
 // Confirmer is the module that knows neighbors. Confirmed says that an upper layer makes forward progress
-// between an address of this node and a peer (RFC 4861 7.3.1); link is that of a link-local peer, else 0.
+// by packets of this node that go as q asks (RFC 4861 7.3.1); q.Out is set for a link-local peer alone.
 // Any goroutine may call it.
 type Confirmer interface {
-	Confirmed(local, peer netip.Addr, link int)
+	Confirmed(q RouteQuery)
 }
 
 // GroupMember is the module that speaks MLD. JoinGroup and LeaveGroup may be called from any

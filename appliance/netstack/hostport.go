@@ -79,7 +79,7 @@ func (hp *hostPort) write(pb *stack.PacketBuffer) {
 	if t[13]&tcpSYN != 0 {
 		h.limitMSS(p, t)
 	}
-	h.progress.sent(b[24:40], t)
+	h.progress.sent(b[24:40], t, sentAs{p.Mark, uint8(trafficClass(b))})
 	putFlowLabel(b, h.flowLabel(src(b), dst(b), wire.TCP, binary.BigEndian.Uint32(t)))
 	// The checksum is the port's or the path's to finish; this much of it depends on addresses.
 	binary.BigEndian.PutUint16(t[tcpChecksumOffset:], wire.Fold(wire.PseudoHeader(src(b), dst(b), wire.TCP, len(t))))

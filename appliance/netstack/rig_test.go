@@ -45,6 +45,7 @@ type node struct {
 	mu     sync.Mutex
 	joined map[zonedAddr]int
 	errors []module.ICMPError
+	proved []module.RouteQuery // what Progress was told
 	seen   []*packet.Packet // what Output got, if keep is set
 	keep   bool
 }
@@ -116,6 +117,11 @@ func newNode(t testing.TB, w *testWire, c clock.Clock, addrs []*module.Addr) *no
 			n.errors = append(n.errors, e)
 			n.mu.Unlock()
 			n.peer.Deliver(icmpError(p.Bytes(), addrOf(dst(p.Bytes())), e, p.In))
+		},
+		Progress: func(q module.RouteQuery) {
+			n.mu.Lock()
+			n.proved = append(n.proved, q)
+			n.mu.Unlock()
 		},
 		PathMTU: func(netip.Addr) int { return int(n.pmtu.Load()) },
 	})

@@ -176,6 +176,19 @@ func TestDialedUDPKnowsItsPort(t *testing.T) {
 	d.Close()
 }
 
+// TestProgressIsOfTheConnectionsRoute: the next hop that TCP proves is the one that its own segments take.
+func TestProgressIsOfTheConnectionsRoute(t *testing.T) {
+	a, b := newPair(t, clock.NewReal())
+	client, server := connectPair(t, a, b, at(addrB, 443), SocketOptions{Local: at(netip.Addr{}, 7000), Mark: 7, TrafficClass: 0x20})
+	transfer(t, client, server, 1000)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	want := module.RouteQuery{Dst: addrB, Src: addrA, Mark: 7, DSField: 0x20, Proto: wire.TCP, SPort: 7000, DPort: 443}
+	if len(a.proved) == 0 || a.proved[0] != want {
+		t.Errorf("proved %+v, want %+v", a.proved, want)
+	}
+}
+
 // TestConcurrentDialsKeepTheirSources: netstack asks for the source of a connection without saying
 // whose it is.
 func TestConcurrentDialsKeepTheirSources(t *testing.T) {
