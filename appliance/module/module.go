@@ -101,7 +101,7 @@ type Resetter interface {
 }
 
 // Router is the module that answers route questions. Its methods read immutable snapshots: any
-// goroutine may call them, they take no lock and do not allocate.
+// goroutine may call them, they take no lock, and RouteBatch does not allocate.
 type Router interface {
 	// RouteBatch sets Route, NextHop and Out of every packet from its destination, source, mark
 	// and links. Packets without a route keep a nil Route. A packet whose Out is set already

@@ -46,7 +46,7 @@ type node struct {
 	joined map[zonedAddr]int
 	errors []module.ICMPError
 	proved []module.RouteQuery // what Progress was told
-	seen   []*packet.Packet // what Output got, if keep is set
+	seen   []*packet.Packet    // what Output got, if keep is set
 	keep   bool
 }
 
