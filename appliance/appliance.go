@@ -128,7 +128,7 @@ func New(o Options) (*Appliance, error) {
 		return nil, err
 	}
 	var groups module.GroupMember
-	var progress func(local, peer netip.Addr, link int)
+	var progress func(module.RouteQuery)
 	for _, m := range o.Modules {
 		if r, ok := m.(module.Router); ok {
 			a.router = r

@@ -52,6 +52,9 @@ func TestErrorRules(t *testing.T) {
 			if src := netip.AddrFrom16([16]byte(e[8:24])); src != c.from {
 				t.Errorf("from %s, want %s", src, c.from)
 			}
+			if q := r.router.asked; q.Dst.IsValid() && (q.Proto != wire.ICMPv6 || q.Dst != netip.AddrFrom16([16]byte(c.pkt[8:24]))) {
+				t.Errorf("asked for the route %+v", q) // a rule may be for ICMPv6
+			}
 			if want := min(len(c.pkt), 1232); len(e) != 48+want || !bytes.Equal(e[48:], c.pkt[:want]) {
 				t.Errorf("quotes %d octets, want %d as they came", len(e)-48, want)
 			}

@@ -92,11 +92,11 @@ func (w *Worker) errorSource(p *packet.Packet, to netip.Addr) netip.Addr {
 	if w.path.router == nil {
 		return netip.Addr{}
 	}
-	out := 0
+	q := module.RouteQuery{Dst: to, Proto: wire.ICMPv6} // that of the error
 	if to.IsLinkLocalUnicast() {
-		out = p.In
+		q.Out = p.In
 	}
-	return w.path.router.SelectSource(to, out, 0)
+	return w.path.router.Route(q).Src
 }
 
 // limiter is the token bucket of RFC 4443 2.4(f), shared by all workers. It holds the virtual

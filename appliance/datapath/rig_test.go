@@ -70,6 +70,7 @@ func (m *memTx) Tx(ps []*packet.Packet) int {
 type rigRouter struct {
 	routes []*rigRoute
 	addrs  []netip.Addr // candidates, in the order they are tried
+	asked  module.RouteQuery
 }
 
 // rigRoute is a route with its next hop.
@@ -93,14 +94,15 @@ func (r *rigRouter) RouteBatch(ps []*packet.Packet) {
 		}
 	}
 }
-func (r *rigRouter) Route(module.RouteQuery) module.RouteResult { return module.RouteResult{} }
-func (r *rigRouter) SelectSource(dst netip.Addr, out int, _ uint32) netip.Addr {
+func (r *rigRouter) Route(q module.RouteQuery) (res module.RouteResult) {
+	r.asked = q
 	for _, a := range r.addrs {
-		if a.IsLinkLocalUnicast() == dst.IsLinkLocalUnicast() {
-			return a
+		if a.IsLinkLocalUnicast() == q.Dst.IsLinkLocalUnicast() {
+			res.Src = a
+			break
 		}
 	}
-	return netip.Addr{}
+	return res
 }
 
 // rigHost remembers what was delivered.

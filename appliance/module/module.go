@@ -101,22 +101,20 @@ type Resetter interface {
 }
 
 // Router is the module that answers route questions. Its methods read immutable snapshots: any
-// goroutine may call them, they take no lock and do not allocate.
+// goroutine may call them, they take no lock, and RouteBatch does not allocate.
 type Router interface {
 	// RouteBatch sets Route, NextHop and Out of every packet from its destination, source, mark
 	// and links. Packets without a route keep a nil Route. A packet whose Out is set already
 	// (a socket bound to a link, a link-local destination) only takes routes over that link.
 	RouteBatch(ps []*packet.Packet)
-	// Route answers for one question that is not a packet.
+	// Route answers for one question that is not a packet, and chooses its source.
 	Route(q RouteQuery) RouteResult
-	// SelectSource picks the source address for dst by RFC 6724 section 5. out is the link the
-	// packet will leave by, or 0 to look the route up. The zero Addr means there is none.
-	SelectSource(dst netip.Addr, out int, mark uint32) netip.Addr
 }
 
-// RouteQuery is a question to the [Router].
+// RouteQuery is a question to the [Router]. What is zero is not known, and no rule that asks for it
+// conforms.
 type RouteQuery struct {
-	Dst, Src netip.Addr // Src may be the zero Addr: chosen inside the lookup
+	Dst, Src netip.Addr // without zones; Src may be the zero Addr: chosen inside the lookup
 	In, Out  int        // links; 0 = none (In: locally originated)
 	Mark     uint32
 	DSField  uint8 // the octet; the ECN bits do not matter
@@ -130,14 +128,15 @@ type RouteResult struct {
 	Route   *packet.Route
 	NextHop netip.Addr
 	Out     int
-	Src     netip.Addr // the chosen source when the query had none
+	// Src is the query's, or the chosen one (RFC 6724 5); the zero Addr if there is none for the route.
+	Src netip.Addr
 }
 
 // Confirmer is the module that knows neighbors. Confirmed says that an upper layer makes forward progress
-// between an address of this node and a peer (RFC 4861 7.3.1); link is that of a link-local peer, else 0.
+// by packets of this node that go as q asks (RFC 4861 7.3.1); q.Out is set for a link-local peer alone.
 // Any goroutine may call it.
 type Confirmer interface {
-	Confirmed(local, peer netip.Addr, link int)
+	Confirmed(q RouteQuery)
 }
 
 // GroupMember is the module that speaks MLD. JoinGroup and LeaveGroup may be called from any

@@ -90,6 +90,11 @@ func (h *Host) flowLabel(src, dst *[16]byte, proto uint8, ports uint32) uint32 {
 	return 1
 }
 
+// setTrafficClass sets the traffic class of the IPv6 header b begins with.
+func setTrafficClass(b []byte, class uint8) {
+	b[0], b[1] = b[0]&0xf0|class>>4, class<<4|b[1]&0x0f
+}
+
 // putFlowLabel sets the flow label of the IPv6 header b begins with.
 func putFlowLabel(b []byte, label uint32) {
 	b[1] = b[1]&0xf0 | uint8(label>>16)&0x0f

@@ -1,6 +1,10 @@
 package netstack
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"leveret/appliance/module"
+)
 
 // JoinGroup lets the socket receive what is sent to a group on a link (RFC 3493 5.2); 0 = the link
 // the routes name for the group.
@@ -31,9 +35,11 @@ func (s *socket) group(link int, group netip.Addr) (zonedAddr, error) {
 		return zonedAddr{}, ErrInvalid
 	}
 	if link == 0 {
-		if _, link, err = s.h.findRoute(group, netip.Addr{}, 0, 0); err != nil {
+		q, err := s.h.findRoute(module.RouteQuery{Dst: group})
+		if err != nil {
 			return zonedAddr{}, err
 		}
+		link = q.Out
 	}
 	if s.h.links.Load().Index(link) == nil {
 		return zonedAddr{}, ErrNoDevice

@@ -52,8 +52,8 @@ type Options struct {
 	// may be nil.
 	PathMTU func(dst netip.Addr) int
 	// Progress is told that TCP makes forward progress with a peer, at most once a second for each
-	// connection; link is that of a link-local peer, else 0. Called by workers; may be nil.
-	Progress func(local, peer netip.Addr, link int)
+	// connection: q asks for the way to the peer. Called by workers; may be nil.
+	Progress func(q module.RouteQuery)
 }
 
 // Host is the host stack. Its methods may be called by any goroutine, except where they say
@@ -80,6 +80,14 @@ type Host struct {
 	// probes are the pings and traceroutes under way, by echo identifier.
 	probes   probeTable
 	progress progress
+
+	// dialing is the source of the connection whose endpoint is inside Connect. One that is not bound,
+	// so that its port is chosen for its destination alone, asks for its source there, and does not
+	// say who it is: they go one by one.
+	dialing struct {
+		sync.Mutex
+		from netip.Addr
+	}
 
 	randMu sync.Mutex
 	rand   *rand.Rand

@@ -2,12 +2,14 @@ package netstack
 
 import (
 	"encoding/binary"
+	"net/netip"
 	"sync/atomic"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
+	"leveret/appliance/module"
 	"leveret/appliance/packet"
 	"leveret/appliance/wire"
 )
@@ -21,6 +23,9 @@ const (
 	gsoMaxSize = 65535
 
 	tcpChecksumOffset = 16
+	tcpSYN            = 0x02
+	tcpOptionNop      = 1
+	tcpOptionMSS      = 2
 )
 
 // hostPort is the link endpoint of one of netstack's NICs: its wire is the packet path.
@@ -66,8 +71,15 @@ func (hp *hostPort) write(pb *stack.PacketBuffer) {
 	if isLinkLocal(dst(b)) {
 		p.Out = leaveZone(dst(b))
 	}
+	if o, ok := pb.Owner.(*listenerOptions); ok {
+		setTrafficClass(b, o.class)
+		b[7] = o.hop
+	}
 	t := b[trans:]
-	h.progress.sent(b[24:40], t)
+	if t[13]&tcpSYN != 0 {
+		h.limitMSS(p, t)
+	}
+	h.progress.sent(b[24:40], t, sentAs{p.Mark, uint8(trafficClass(b))})
 	putFlowLabel(b, h.flowLabel(src(b), dst(b), wire.TCP, binary.BigEndian.Uint32(t)))
 	// The checksum is the port's or the path's to finish; this much of it depends on addresses.
 	binary.BigEndian.PutUint16(t[tcpChecksumOffset:], wire.Fold(wire.PseudoHeader(src(b), dst(b), wire.TCP, len(t))))
@@ -80,6 +92,35 @@ func (hp *hostPort) write(pb *stack.PacketBuffer) {
 	}
 	h.count.tcpOut.Inc()
 	h.opts.Output(p)
+}
+
+// limitMSS lowers the MSS that a SYN announces to the advmss of its route, if that has one. netstack's
+// own option does not do for the passive side: the MSS of a SYN-ACK is settled before the listener's
+// option reaches the new endpoint, and no route is known when it is set. t is the TCP header; its
+// checksum comes later.
+func (h *Host) limitMSS(p *packet.Packet, t []byte) {
+	if h.opts.Router == nil {
+		return
+	}
+	b := p.Bytes()
+	res := h.opts.Router.Route(module.RouteQuery{
+		Dst: netip.AddrFrom16(*dst(b)), Src: netip.AddrFrom16(*src(b)), Out: p.Out, Mark: p.Mark, DSField: uint8(trafficClass(b)),
+		Proto: wire.TCP, SPort: binary.BigEndian.Uint16(t), DPort: binary.BigEndian.Uint16(t[2:]),
+	})
+	if res.Route == nil || res.Route.AdvMSS == 0 {
+		return
+	}
+	for o := t[tcpHeaderLen:min(int(t[12]>>4)*4, len(t))]; len(o) >= 2; {
+		switch {
+		case o[0] == tcpOptionNop:
+			o = o[1:]
+		case o[0] == tcpOptionMSS && o[1] == 4 && len(o) >= 4:
+			binary.BigEndian.PutUint16(o[2:], uint16(min(int(binary.BigEndian.Uint16(o[2:])), res.Route.AdvMSS)))
+			return
+		default: // netstack has no end of options before the MSS
+			o = o[min(max(int(o[1]), 2), len(o)):]
+		}
+	}
 }
 
 // GSOMaxSize and SupportedGSO: superpackets always; the path splits them where a port cannot.

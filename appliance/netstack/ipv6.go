@@ -73,20 +73,13 @@ func (e *ipv6Endpoint) HandlePacket(pb *stack.PacketBuffer) {
 // and on the global NIC, where the link is not known yet, the largest link's.
 func (e *ipv6Endpoint) MTU() uint32 { return uint32(e.h.mtu(e.link)) - wire.IPv6HeaderLen }
 
-// AcquireOutgoingPrimaryAddress chooses the source address by our RFC 6724.
-func (e *ipv6Endpoint) AcquireOutgoingPrimaryAddress(remote, hint tcpip.Address, allowExpired bool) stack.AddressEndpoint {
-	if e.h.opts.Router == nil {
-		return e.hostEndpoint.AcquireOutgoingPrimaryAddress(remote, hint, allowExpired)
-	}
-	to, link := fromStack(remote)
-	if link == 0 {
-		link = e.link
-	}
-	a := e.h.opts.Router.SelectSource(to, link, 0)
-	if !a.IsValid() {
+// AcquireOutgoingPrimaryAddress returns the source that findRoute chose for the connection being
+// dialed: netstack knows neither rules nor what they ask for.
+func (e *ipv6Endpoint) AcquireOutgoingPrimaryAddress(_, _ tcpip.Address, _ bool) stack.AddressEndpoint {
+	if !e.h.dialing.from.IsValid() {
 		return nil
 	}
-	return e.AcquireAssignedAddress(toStack(a, link), false, stack.NeverPrimaryEndpoint, false)
+	return e.AcquireAssignedAddress(toStack(e.h.dialing.from, e.link), false, stack.NeverPrimaryEndpoint, false)
 }
 
 // AcquireAssignedAddress returns the endpoint of an address of this node. The global addresses are

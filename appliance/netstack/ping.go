@@ -106,14 +106,14 @@ func (h *Host) StartPing(o PingOptions, report func(PingEvent)) (*Pinger, error)
 	if err != nil {
 		return nil, err
 	}
-	source, link, err := h.findRoute(o.Dst, p.s.local, p.s.link, o.Mark)
+	q, err := h.findRoute(p.s.query(o.Dst, 0, 0))
 	if err != nil {
 		return nil, err
 	}
 	if p.id, err = h.probes.add(h, p); err != nil {
 		return nil, err
 	}
-	p.box.add(PingEvent{Kind: PingStarted, Source: h.zoned(source, link), Link: link, Size: wire.ICMPv6HeaderLen + o.Size})
+	p.box.add(PingEvent{Kind: PingStarted, Source: h.zoned(q.Src, q.Out), Link: q.Out, Size: wire.ICMPv6HeaderLen + o.Size})
 	p.mu.Lock()
 	p.nextSend = h.clock.Now()
 	p.step()
@@ -208,7 +208,7 @@ func (p *Pinger) send(now clock.Instant) {
 	if p.o.Count != 0 && p.sent >= p.o.Count {
 		p.nextSend = clock.Never
 	}
-	pk, t, err := p.s.outgoing(p.o.Dst, wire.ICMPv6HeaderLen+p.o.Size, nil)
+	pk, t, err := p.s.outgoing(p.s.query(p.o.Dst, 0, 0), wire.ICMPv6HeaderLen+p.o.Size, nil)
 	if err != nil {
 		p.box.add(failedSend(seq, err))
 		return

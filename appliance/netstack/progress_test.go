@@ -26,15 +26,19 @@ func TestProgress(t *testing.T) {
 	const syn, fin, ack = 2, 1, 16
 	g := &progress{seed: maphash.MakeSeed()}
 	peer, other := make([]byte, 16), append(make([]byte, 15), 1)
-	now := clock.Instant(time.Hour)
+	now, sent := clock.Instant(time.Hour), sentAs{mark: 7, dsField: 0x20}
 	hear := func(from []byte, n uint32, flags byte) bool {
 		now = now.Add(2 * time.Second)
-		return g.acked(now, from, tcpSegment(80, 1000, 0, n, flags, 0))
+		as, ok := g.acked(now, from, tcpSegment(80, 1000, 0, n, flags, 0))
+		if ok != (as == sent) {
+			t.Errorf("sent as %+v", as)
+		}
+		return ok
 	}
 	if hear(peer, 101, ack) {
 		t.Error("a connection that nobody began")
 	}
-	g.sent(peer, tcpSegment(1000, 80, 100, 0, syn, 0))
+	g.sent(peer, tcpSegment(1000, 80, 100, 0, syn, 0), sent)
 	for _, c := range []struct {
 		what  string
 		from  []byte
@@ -53,32 +57,32 @@ func TestProgress(t *testing.T) {
 			t.Errorf("%s: %v", c.what, got)
 		}
 	}
-	g.sent(peer, tcpSegment(1000, 80, 101, 0, ack, 0)) // an acknowledgment of ours takes no number
+	g.sent(peer, tcpSegment(1000, 80, 101, 0, ack, 0), sent) // an acknowledgment of ours takes no number
 	if hear(peer, 102, ack) {
 		t.Error("an acknowledgment of nothing")
 	}
-	g.sent(peer, tcpSegment(1000, 80, 101, 0, ack, 1000))
-	g.sent(peer, tcpSegment(1000, 80, 101, 0, ack, 1000)) // again
-	g.sent(peer, tcpSegment(1000, 80, 1101, 0, ack|fin, 0))
+	g.sent(peer, tcpSegment(1000, 80, 101, 0, ack, 1000), sent)
+	g.sent(peer, tcpSegment(1000, 80, 101, 0, ack, 1000), sent) // again
+	g.sent(peer, tcpSegment(1000, 80, 1101, 0, ack|fin, 0), sent)
 	if !hear(peer, 601, ack) || !hear(peer, 1101, ack) || !hear(peer, 1102, ack) || hear(peer, 1103, ack) {
 		t.Error("data and FIN")
 	}
 	// Twice within a second: told once.
-	g.sent(peer, tcpSegment(1000, 80, 1102, 0, ack, 100))
+	g.sent(peer, tcpSegment(1000, 80, 1102, 0, ack, 100), sent)
 	now = now.Add(2 * time.Second)
-	a := g.acked(now, peer, tcpSegment(80, 1000, 0, 1110, ack, 0))
-	b := g.acked(now.Add(time.Second/2), peer, tcpSegment(80, 1000, 0, 1120, ack, 0))
-	c := g.acked(now.Add(time.Second), peer, tcpSegment(80, 1000, 0, 1130, ack, 0))
+	_, a := g.acked(now, peer, tcpSegment(80, 1000, 0, 1110, ack, 0))
+	_, b := g.acked(now.Add(time.Second/2), peer, tcpSegment(80, 1000, 0, 1120, ack, 0))
+	_, c := g.acked(now.Add(time.Second), peer, tcpSegment(80, 1000, 0, 1130, ack, 0))
 	if !a || b || !c {
 		t.Errorf("%v %v %v", a, b, c)
 	}
 	// Sequence numbers wrap.
-	g.sent(peer, tcpSegment(1001, 80, 0xfffffff0, 0, ack, 0x20))
+	g.sent(peer, tcpSegment(1001, 80, 0xfffffff0, 0, ack, 0x20), sent)
 	now = now.Add(2 * time.Second)
-	if !g.acked(now, peer, tcpSegment(80, 1001, 0, 8, ack, 0)) {
+	if _, ok := g.acked(now, peer, tcpSegment(80, 1001, 0, 8, ack, 0)); !ok {
 		t.Error("after the wrap")
 	}
-	if n := testing.AllocsPerRun(100, func() { g.sent(peer, tcpSegment(1, 2, 3, 4, ack, 5)) }); n > 1 { // the segment itself
+	if n := testing.AllocsPerRun(100, func() { g.sent(peer, tcpSegment(1, 2, 3, 4, ack, 5), sent) }); n > 1 { // the segment itself
 		t.Errorf("%v allocations", n)
 	}
 }

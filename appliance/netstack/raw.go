@@ -165,7 +165,11 @@ func (c *RawConn) WriteMsg(b []byte, to netip.Addr, info *Info) (int, error) {
 	if at >= 0 && len(b) < at+2 {
 		return 0, ErrInvalid
 	}
-	p, t, err := c.outgoing(to, len(b), info)
+	var sport, dport uint16
+	if wire.HasPorts(c.proto) && len(b) >= 4 { // as the path will see them
+		sport, dport = binary.BigEndian.Uint16(b), binary.BigEndian.Uint16(b[2:])
+	}
+	p, t, err := c.outgoing(c.query(to, sport, dport), len(b), info)
 	if err != nil {
 		return 0, err
 	}

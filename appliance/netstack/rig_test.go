@@ -45,7 +45,8 @@ type node struct {
 	mu     sync.Mutex
 	joined map[zonedAddr]int
 	errors []module.ICMPError
-	seen   []*packet.Packet // what Output got, if keep is set
+	proved []module.RouteQuery // what Progress was told
+	seen   []*packet.Packet    // what Output got, if keep is set
 	keep   bool
 }
 
@@ -116,6 +117,11 @@ func newNode(t testing.TB, w *testWire, c clock.Clock, addrs []*module.Addr) *no
 			n.errors = append(n.errors, e)
 			n.mu.Unlock()
 			n.peer.Deliver(icmpError(p.Bytes(), addrOf(dst(p.Bytes())), e, p.In))
+		},
+		Progress: func(q module.RouteQuery) {
+			n.mu.Lock()
+			n.proved = append(n.proved, q)
+			n.mu.Unlock()
 		},
 		PathMTU: func(netip.Addr) int { return int(n.pmtu.Load()) },
 	})
@@ -252,12 +258,12 @@ func (n *node) Route(q module.RouteQuery) module.RouteResult {
 	if out == 0 {
 		out = 1
 	}
-	return module.RouteResult{Route: &packet.Route{}, Out: out, Src: n.SelectSource(q.Dst, q.Out, q.Mark)}
+	return module.RouteResult{Route: &packet.Route{}, Out: out, Src: n.source(q)}
 }
 
-func (n *node) SelectSource(to netip.Addr, out int, mark uint32) netip.Addr {
+func (n *node) source(q module.RouteQuery) netip.Addr {
 	for _, a := range n.addrs.All() {
-		if needsLink(to) == a.Addr.IsLinkLocalUnicast() && (out == 0 || a.Link == out) && (mark != 2 || a.Link == 2) {
+		if needsLink(q.Dst) == a.Addr.IsLinkLocalUnicast() && (q.Out == 0 || a.Link == q.Out) && (q.Mark != 2 || a.Link == 2) {
 			return a.Addr
 		}
 	}

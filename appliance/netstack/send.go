@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 
+	"leveret/appliance/module"
 	"leveret/appliance/packet"
 	"leveret/appliance/wire"
 )
@@ -26,21 +27,27 @@ func (e *MTUError) Unwrap() error { return ErrMessageTooLong }
 
 // params are what one packet is sent with: the socket's options, and over them the caller's.
 type params struct {
-	from       netip.Addr
-	link       int
-	mark       uint32
+	q          module.RouteQuery // what is known of the packet before its route is
 	noFrag     bool
 	hop, class int
 	ext        []ExtHeader
 	extLen     int
 }
 
-// params returns what a message to an address is sent with. Of info only what is set counts.
-func (s *socket) params(to netip.Addr, info *Info) (params, error) {
-	o := &s.opts
-	a := params{from: s.local, link: s.link, mark: o.Mark, noFrag: o.DontFragment, hop: o.HopLimit, class: o.TrafficClass}
-	if a.from.IsMulticast() { // bound to a group: that says what to receive
-		a.from = netip.Addr{}
+// query asks for the route of what the socket sends to an address. Ports are 0 where the protocol
+// has none and where they are not known yet.
+func (s *socket) query(to netip.Addr, sport, dport uint16) module.RouteQuery {
+	return module.RouteQuery{
+		Dst: to, Src: s.local, Out: s.link, Mark: s.opts.Mark, DSField: uint8(s.opts.TrafficClass), Proto: s.proto, SPort: sport, DPort: dport,
+	}
+}
+
+// params returns what a message that goes as q says is sent with. Of info only what is set counts.
+func (s *socket) params(q module.RouteQuery, info *Info) (params, error) {
+	o, to := &s.opts, q.Dst
+	a := params{q: q, noFrag: o.DontFragment, hop: o.HopLimit, class: o.TrafficClass}
+	if q.Src.IsMulticast() { // bound to a group: that says what to receive
+		a.q.Src = netip.Addr{}
 	}
 	if to.IsMulticast() {
 		a.hop = o.MulticastHopLimit
@@ -50,13 +57,13 @@ func (s *socket) params(to netip.Addr, info *Info) (params, error) {
 			if info.Local.IsMulticast() {
 				return a, ErrInvalid
 			}
-			a.from = info.Local.WithZone("")
+			a.q.Src = info.Local.WithZone("")
 		}
 		if info.Link != 0 {
-			if a.link != 0 && a.link != info.Link {
+			if a.q.Out != 0 && a.q.Out != info.Link {
 				return a, ErrInvalid
 			}
-			a.link = info.Link
+			a.q.Out = info.Link
 		}
 		if info.HopLimit != 0 {
 			a.hop = info.HopLimit
@@ -65,7 +72,7 @@ func (s *socket) params(to netip.Addr, info *Info) (params, error) {
 			a.class = info.TrafficClass
 		}
 		if info.Mark != 0 {
-			a.mark = info.Mark
+			a.q.Mark = info.Mark
 		}
 		a.noFrag = a.noFrag || info.DontFragment
 		a.ext = info.ExtHeaders
@@ -76,31 +83,31 @@ func (s *socket) params(to netip.Addr, info *Info) (params, error) {
 	if a.hop < 0 || a.hop > 255 || a.class < 0 || a.class > 255 {
 		return a, ErrInvalid
 	}
+	a.q.DSField = uint8(a.class)
 	var err error
 	a.extLen, err = checkExtHeaders(a.ext)
 	return a, err
 }
 
-// outgoing makes the packet for a message of size octets, transport header included, and returns
-// where that goes, all but the message filled in.
+// outgoing makes the packet for a message of size octets, transport header included, that goes as q
+// says, and returns where that goes, all but the message filled in.
 //
 // DEVIATION(RFC 3542 11.1): datagrams to a group are fragmented to the link's MTU, not to 1280
 // octets: a path MTU is kept for groups as for any destination, and so learned.
-func (s *socket) outgoing(to netip.Addr, size int, info *Info) (p *packet.Packet, transport []byte, err error) {
-	a, err := s.params(to, info)
+func (s *socket) outgoing(q module.RouteQuery, size int, info *Info) (p *packet.Packet, transport []byte, err error) {
+	a, err := s.params(q, info)
 	if err != nil {
 		return nil, nil, err
 	}
 	if a.extLen+size > maxPayload {
 		return nil, nil, &MTUError{MTU: wire.IPv6HeaderLen + maxPayload}
 	}
-	from, link, err := s.h.findRoute(to, a.from, a.link, a.mark)
-	if err != nil {
+	if q, err = s.h.findRoute(a.q); err != nil {
 		return nil, nil, err
 	}
 	whole := wire.IPv6HeaderLen + a.extLen + size
 	if a.noFrag {
-		if mtu := s.h.pathMTU(to, from, link, a.mark); whole > mtu {
+		if mtu := s.h.pathMTU(q); whole > mtu {
 			return nil, nil, &MTUError{MTU: mtu}
 		}
 	}
@@ -108,7 +115,7 @@ func (s *socket) outgoing(to netip.Addr, size int, info *Info) (p *packet.Packet
 	b := p.Extend(whole)
 	wire.PutIPv6(b, wire.IPv6Fields{
 		TrafficClass: uint8(a.class), PayloadLength: uint16(a.extLen + size), NextHeader: s.proto, HopLimit: uint8(a.hop),
-		Src: from, Dst: to.WithZone(""),
+		Src: q.Src, Dst: q.Dst,
 	})
 	field, at := wire.NextHeaderOffset, wire.IPv6HeaderLen
 	for _, h := range a.ext {
@@ -117,7 +124,7 @@ func (s *socket) outgoing(to netip.Addr, size int, info *Info) (p *packet.Packet
 		b[at] = s.proto
 		field, at = at, at+len(h.Data)
 	}
-	p.Out, p.Mark, p.NoFrag = link, a.mark, a.noFrag
+	p.Out, p.Mark, p.NoFrag = q.Out, q.Mark, a.noFrag
 	return p, b[at:], nil
 }
 

@@ -30,57 +30,52 @@ func (h *Host) ours(a netip.Addr, link int) bool {
 	return e != nil && e.Assigned()
 }
 
-// findRoute chooses the source address and the link for dst, in the kernel's order: what the
-// caller names must be ours; then the routes; then RFC 6724. link 0 stays 0 where the path routes.
-func (h *Host) findRoute(to, from netip.Addr, link int, mark uint32) (netip.Addr, int, error) {
-	link, err := h.linkFor(to, link)
+// findRoute chooses the source address and the link for q.Dst, which may be zoned, in the kernel's
+// order: what the caller names must be ours; then the routes; then RFC 6724. It returns the question
+// with both filled in and without the zone; link 0 stays 0 where the path routes. The caller gives
+// all it knows of the packets to come, as rules may ask for any of it.
+func (h *Host) findRoute(q module.RouteQuery) (module.RouteQuery, error) {
+	link, err := h.linkFor(q.Dst, q.Out)
 	if err != nil {
-		return netip.Addr{}, 0, err
+		return q, err
 	}
-	to = to.WithZone("")
+	q.Dst, q.Out = q.Dst.WithZone(""), link
 	switch {
-	case !to.Is6() || to.IsUnspecified() || to.Is4In6():
-		return netip.Addr{}, 0, ErrInvalid
-	case link == 0 && needsLink(to):
-		return netip.Addr{}, 0, ErrInvalid
-	case link != 0:
-		l := h.links.Load().Index(link)
-		if l == nil {
-			return netip.Addr{}, 0, ErrNoDevice
-		}
+	case !q.Dst.Is6() || q.Dst.IsUnspecified() || q.Dst.Is4In6():
+		return q, ErrInvalid
+	case q.Out == 0 && needsLink(q.Dst):
+		return q, ErrInvalid
+	case q.Out != 0 && h.links.Load().Index(q.Out) == nil:
+		return q, ErrNoDevice
 	}
-	r := h.opts.Router
-	if r != nil && (!needsLink(to) && !to.IsMulticast() || link == 0) {
-		res := r.Route(module.RouteQuery{Dst: to, Src: from, Out: link, Mark: mark})
+	if r := h.opts.Router; r != nil {
+		res := r.Route(q)
 		if err := routeError(res.Route); err != nil {
-			return netip.Addr{}, 0, err
+			return q, err
 		}
-		if !from.IsValid() {
-			from = res.Src
+		if !q.Src.IsValid() {
+			q.Src = res.Src
 		}
-		if to.IsMulticast() || from.IsLinkLocalUnicast() && link == 0 {
-			link = res.Out
+		if q.Dst.IsMulticast() || q.Src.IsLinkLocalUnicast() && q.Out == 0 {
+			q.Out = res.Out
 		}
+	} else if !q.Src.IsValid() {
+		q.Src = h.firstSource(q.Dst, q.Out)
 	}
-	if to.IsMulticast() && link == 0 {
-		return netip.Addr{}, 0, ErrNetUnreachable
+	switch {
+	case q.Dst.IsMulticast() && q.Out == 0:
+		return q, ErrNetUnreachable
+	case !q.Src.IsValid():
+		h.count.noSource.Inc()
+		return q, ErrAddrNotAvailable
+	case !h.ours(q.Src, q.Out):
+		return q, ErrAddrNotAvailable
 	}
-	if !from.IsValid() {
-		if from = h.selectSource(to, link, mark); !from.IsValid() {
-			h.count.noSource.Inc()
-			return netip.Addr{}, 0, ErrAddrNotAvailable
-		}
-	} else if !h.ours(from, link) {
-		return netip.Addr{}, 0, ErrAddrNotAvailable
-	}
-	return from, link, nil
+	return q, nil
 }
 
-// selectSource asks the router, or without one takes the first address that fits the scope.
-func (h *Host) selectSource(to netip.Addr, link int, mark uint32) netip.Addr {
-	if h.opts.Router != nil {
-		return h.opts.Router.SelectSource(to, link, mark)
-	}
+// firstSource takes the first address that fits the scope, where there is no router to ask.
+func (h *Host) firstSource(to netip.Addr, link int) netip.Addr {
 	for _, a := range h.addrs.Load().All() {
 		if a.Assigned() && !a.Anycast && !a.SubnetRouter && a.Addr.IsLinkLocalUnicast() == needsLink(to) &&
 			(link == 0 || a.Link == link) {
@@ -108,13 +103,14 @@ func routeError(r *packet.Route) error {
 	return nil
 }
 
-// linkMTU returns the MTU of the first link on the way to an address. What stays on this node is
+// linkMTU returns the MTU of the first link on the way that q asks for. What stays on this node is
 // not bound by any.
-func (h *Host) linkMTU(to, from netip.Addr, link int, mark uint32) int {
-	if link != 0 || h.opts.Router == nil {
-		return h.mtu(link)
+func (h *Host) linkMTU(q module.RouteQuery) int {
+	if q.Out != 0 || h.opts.Router == nil {
+		return h.mtu(q.Out)
 	}
-	res := h.opts.Router.Route(module.RouteQuery{Dst: to.WithZone(""), Src: from, Mark: mark})
+	q.Dst = q.Dst.WithZone("")
+	res := h.opts.Router.Route(q)
 	switch {
 	case res.Route == nil:
 		return h.mtu(0)
@@ -128,11 +124,11 @@ func (h *Host) linkMTU(to, from netip.Addr, link int, mark uint32) int {
 	return mtu
 }
 
-// pathMTU returns the path MTU to an address: what has been learned, or else the first link's.
-func (h *Host) pathMTU(to, from netip.Addr, link int, mark uint32) int {
-	mtu := h.linkMTU(to, from, link, mark)
+// pathMTU returns the path MTU to q.Dst: what has been learned, or else the first link's.
+func (h *Host) pathMTU(q module.RouteQuery) int {
+	mtu := h.linkMTU(q)
 	if h.opts.PathMTU != nil {
-		if m := h.opts.PathMTU(to.WithZone("")); m != 0 {
+		if m := h.opts.PathMTU(q.Dst.WithZone("")); m != 0 {
 			mtu = min(mtu, max(m, wire.MinMTU))
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/waiter"
 
+	"leveret/appliance/module"
 	"leveret/appliance/wire"
 )
 
@@ -47,6 +48,17 @@ type TCPListener struct {
 	wq   *waiter.Queue
 	addr net.Addr
 }
+
+// listenerOptions are what a listener's SYN-ACKs and whatever else leaves before Accept are sent
+// with. netstack hands them on as the owner of the packets; of the options themselves a new endpoint
+// has none but the mark.
+type listenerOptions struct{ hop, class uint8 }
+
+// KUID and KGID implement tcpip.PacketOwner, whose meaning there is nobody here to ask for.
+func (*listenerOptions) KUID() uint32 { return 0 }
+
+// KGID implements tcpip.PacketOwner.
+func (*listenerOptions) KGID() uint32 { return 0 }
 
 // newTCP makes an endpoint with the options of o, bound as far as o says. The caller closes it.
 func (h *Host) newTCP(o *SocketOptions, link int, bind bool) (tcpip.Endpoint, *waiter.Queue, error) {
@@ -127,6 +139,7 @@ func (h *Host) listenTCP(o *SocketOptions) (*TCPListener, error) {
 	if err != nil {
 		return nil, err
 	}
+	ep.SetOwner(&listenerOptions{hop: uint8(o.HopLimit), class: uint8(o.TrafficClass)})
 	if terr := ep.Listen(listenBacklog); terr != nil {
 		ep.Close()
 		return nil, tcpError(terr)
@@ -154,7 +167,7 @@ func (l *TCPListener) Accept() (net.Conn, error) {
 		ep, wq, terr := l.ep.Accept(&peer)
 		switch terr.(type) {
 		case nil:
-			if err := setTCPOptions(ep, &l.opts); err != nil { // they are not inherited
+			if err := setTCPOptions(ep, &l.opts); err != nil { // they are not inherited; see listenerOptions
 				ep.Close()
 				return nil, opError("accept", "tcp", err)
 			}
@@ -190,10 +203,14 @@ func (h *Host) conn(ep tcpip.Endpoint, wq *waiter.Queue) *TCPConn {
 	}
 	// The connection reckons with the largest link's MTU: tell it what its path takes, as a
 	// Packet Too Big would once the first long segment has been lost.
-	to, link := fromStack(remote.Addr)
-	from, _ := fromStack(local.Addr)
-	mtu := h.pathMTU(to, from, link, ep.SocketOptions().GetMark())
-	if te, ok := ep.(stack.TransportEndpoint); ok && mtu < h.mtu(link) {
+	q := module.RouteQuery{Mark: ep.SocketOptions().GetMark(), Proto: wire.TCP, SPort: local.Port, DPort: remote.Port}
+	q.Dst, q.Out = fromStack(remote.Addr)
+	q.Src, _ = fromStack(local.Addr)
+	if class, terr := ep.GetSockOptInt(tcpip.IPv6TrafficClassOption); terr == nil {
+		q.DSField = uint8(class)
+	}
+	mtu := h.pathMTU(q)
+	if te, ok := ep.(stack.TransportEndpoint); ok && mtu < h.mtu(q.Out) {
 		(&transportError{kind: stack.PacketTooBigTransportError, ICMPError: ICMPError{
 			Type: wire.TypePacketTooBig, Arg: uint32(max(mtu, wire.MinMTU)),
 		}}).tell(te)
@@ -228,27 +245,27 @@ func (h *Host) dialTCP(ctx context.Context, remote netip.AddrPort, o *SocketOpti
 	if err != nil {
 		return nil, err
 	}
-	from, link, err := h.tcpRoute(to, o, link)
+	q, err := h.tcpRoute(remote, o, link)
 	if err != nil {
 		return nil, err
 	}
 	// Without a wish of the caller's the port is chosen for this destination alone.
-	bind := o.Local.Port() != 0 || link != 0 || o.Mark != 0 || o.Local.Addr().IsValid()
-	o.Local = netip.AddrPortFrom(from, o.Local.Port())
-	ep, wq, err := h.newTCP(o, link, bind)
+	bind := o.Local.Port() != 0 || q.Out != 0 || o.Mark != 0 || o.Local.Addr().IsValid()
+	o.Local = netip.AddrPortFrom(q.Src, o.Local.Port())
+	ep, wq, err := h.newTCP(o, q.Out, bind)
 	if err != nil {
 		return nil, err
 	}
 	// Announce what fits the link, whose MTU netstack does not know before (RFC 9293 3.7.1).
-	if terr := ep.SetSockOptInt(tcpip.MaxSegOption, h.linkMTU(to, from, link, o.Mark)-wire.IPv6HeaderLen-tcpHeaderLen); terr != nil {
+	if terr := ep.SetSockOptInt(tcpip.MaxSegOption, h.linkMTU(q)-wire.IPv6HeaderLen-tcpHeaderLen); terr != nil {
 		ep.Close()
 		return nil, tcpError(terr)
 	}
-	full := tcpip.FullAddress{Addr: toStack(to, link), Port: remote.Port()}
-	if link != 0 {
-		full.NIC = nicOf(link)
+	full := tcpip.FullAddress{Addr: toStack(q.Dst, q.Out), Port: remote.Port()}
+	if q.Out != 0 {
+		full.NIC = nicOf(q.Out)
 	}
-	if err := connect(ctx, ep, wq, full); err != nil {
+	if err := h.connect(ctx, ep, wq, full, q.Src); err != nil {
 		ep.Close()
 		return nil, err
 	}
@@ -256,21 +273,27 @@ func (h *Host) dialTCP(ctx context.Context, remote netip.AddrPort, o *SocketOpti
 }
 
 // tcpRoute returns source and link for a connection. A link is returned only if the packets must
-// be bound to it.
-func (h *Host) tcpRoute(to netip.Addr, o *SocketOptions, link int) (netip.Addr, int, error) {
+// be bound to it. A port that netstack chooses is not known yet: it chooses one for two addresses.
+func (h *Host) tcpRoute(to netip.AddrPort, o *SocketOptions, link int) (module.RouteQuery, error) {
 	src := o.Local.Addr().WithZone("")
 	if src.IsUnspecified() {
 		src = netip.Addr{}
 	}
-	return h.findRoute(to, src, link, o.Mark)
+	return h.findRoute(module.RouteQuery{
+		Dst: to.Addr(), Src: src, Out: link, Mark: o.Mark, DSField: uint8(o.TrafficClass), Proto: wire.TCP, SPort: o.Local.Port(), DPort: to.Port(),
+	})
 }
 
-// connect waits for the handshake.
-func connect(ctx context.Context, ep tcpip.Endpoint, wq *waiter.Queue, to tcpip.FullAddress) error {
+// connect starts the handshake and waits for it.
+func (h *Host) connect(ctx context.Context, ep tcpip.Endpoint, wq *waiter.Queue, to tcpip.FullAddress, from netip.Addr) error {
 	entry, done := waiter.NewChannelEntry(waiter.WritableEvents | waiter.EventErr | waiter.EventHUp)
 	wq.EventRegister(&entry)
 	defer wq.EventUnregister(&entry)
+	h.dialing.Lock()
+	h.dialing.from = from
 	terr := ep.Connect(to)
+	h.dialing.from = netip.Addr{}
+	h.dialing.Unlock()
 	if _, started := terr.(*tcpip.ErrConnectStarted); started {
 		select {
 		case <-ctx.Done():

@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"io"
 	"net"
 	"net/netip"
 	"testing"
 	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip/header"
 
 	"leveret/appliance/clock"
 	"leveret/appliance/module"
@@ -312,22 +315,30 @@ func TestAcceptedConnectionsHaveTheListenersOptions(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
+	b.setKeep()
 	c, err := a.DialTCP(testContext(t), at(addrB, 80), SocketOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Abort()
+	if _, err := c.Write([]byte("early")); err != nil { // acknowledged before Accept
+		t.Fatal(err)
+	}
 	sc, err := l.Accept()
 	if err != nil {
 		t.Fatal(err)
 	}
 	server := sc.(*TCPConn)
 	defer server.Abort()
-	b.setKeep()
 	transfer(t, server, c, 1000)
-	p := b.kept()[0]
-	if p.Mark != 5 || p.Bytes()[7] != 11 || trafficClass(p.Bytes()) != 0x20 {
-		t.Errorf("mark %d hop limit %d class %#x", p.Mark, p.Bytes()[7], trafficClass(p.Bytes()))
+	ps := b.kept()
+	if ps[0].Bytes()[40+13]&0x12 != 0x12 {
+		t.Fatal("the first packet is no SYN-ACK")
+	}
+	for i, p := range ps {
+		if p.Mark != 5 || p.Bytes()[7] != 11 || trafficClass(p.Bytes()) != 0x20 {
+			t.Errorf("packet %d: mark %d hop limit %d class %#x", i, p.Mark, p.Bytes()[7], trafficClass(p.Bytes()))
+		}
 	}
 }
 
@@ -397,6 +408,73 @@ func TestTCPMSSFollowsTheLinks(t *testing.T) {
 	}
 	if !fills(longest, 1400) {
 		t.Errorf("longest segment %d over a path known to take 1400", longest)
+	}
+}
+
+// announced returns the MSS option of a SYN or SYN-ACK among packets.
+func announced(t *testing.T, ps []*packet.Packet) int {
+	t.Helper()
+	for _, p := range ps {
+		b := p.Bytes()[40:]
+		if b[13]&tcpSYN == 0 {
+			continue
+		}
+		o := header.ParseSynOptions(b[20:int(b[12]>>4)*4], b[13]&0x10 != 0)
+		if want := wire.Fold(wire.PseudoHeader(src(p.Bytes()), dst(p.Bytes()), wire.TCP, len(b))); p.GSO.Csum != packet.CsumPartial || binary.BigEndian.Uint16(b[16:]) != want {
+			t.Errorf("the checksum is not left to the path: %+v", p.GSO)
+		}
+		return int(o.MSS)
+	}
+	t.Fatal("no SYN")
+	return 0
+}
+
+// TestAdvMSS: SYN and SYN-ACK announce no more than their route's advmss, and the other end keeps to
+// it; without one they announce what fits the link.
+func TestAdvMSS(t *testing.T) {
+	for _, tc := range []struct{ advmss, want int }{{0, 1440}, {1340, 1340}, {9000, 1440}, {600, 600}} {
+		a, b := newPair(t, clock.NewReal())
+		limited := func(n *node, port func(module.RouteQuery) uint16) {
+			n.route = func(q module.RouteQuery) module.RouteResult {
+				r := &packet.Route{}
+				if q.Proto == wire.TCP && port(q) == 443 && q.Mark == 7 && q.DSField == 0x20 { // as a rule would
+					r.AdvMSS = tc.advmss
+				}
+				return module.RouteResult{Route: r, Out: 1, Src: n.source(q)}
+			}
+		}
+		limited(a, func(q module.RouteQuery) uint16 { return q.DPort })
+		a.setKeep()
+		b.setKeep()
+		o := SocketOptions{Mark: 7, TrafficClass: 0x20}
+		client, server := connectPair(t, a, b, at(addrB, 443), o)
+		if syn, synAck := announced(t, a.kept()), announced(t, b.kept()); syn != tc.want || synAck != 1440 {
+			t.Errorf("advmss %d where the client is: SYN %d, SYN-ACK %d", tc.advmss, syn, synAck)
+		}
+		transfer(t, server, client, 100<<10)
+		for _, p := range b.kept() {
+			if n := p.SegmentLen() - 60; n > tc.want {
+				t.Fatalf("advmss %d: a segment of %d", tc.advmss, n)
+			}
+		}
+
+		a, b = newPair(t, clock.NewReal())
+		limited(b, func(q module.RouteQuery) uint16 { return q.SPort })
+		a.setKeep()
+		b.setKeep()
+		l, err := b.ListenTCP(SocketOptions{Local: at(addrB, 443), Mark: o.Mark, TrafficClass: o.TrafficClass})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		c, err := a.DialTCP(testContext(t), at(addrB, 443), SocketOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Abort()
+		if syn, synAck := announced(t, a.kept()), announced(t, b.kept()); syn != 1440 || synAck != tc.want {
+			t.Errorf("advmss %d where the server is: SYN %d, SYN-ACK %d", tc.advmss, syn, synAck)
+		}
 	}
 }
 

@@ -98,7 +98,11 @@ func (h *Host) StartTraceroute(o TracerouteOptions, report func(HopEvent)) (*Tra
 	if err := s.init(h, proto, so); err != nil {
 		return nil, err
 	}
-	if _, _, err := h.findRoute(o.Dst, s.local, s.link, o.Mark); err != nil {
+	q := s.query(o.Dst, 0, 0)
+	if o.Proto == TraceUDP {
+		q.DPort = t.port(0)
+	}
+	if _, err := h.findRoute(q); err != nil {
 		return nil, err
 	}
 	if err := t.register(); err != nil {
@@ -119,7 +123,7 @@ func (t *Tracer) register() (err error) {
 	if err := t.h.probes.track(t); err != nil {
 		return err
 	}
-	if err := t.h.udp.bind(t.udp); err != nil {
+	if err := t.h.udp.bind(t.udp, nil); err != nil {
 		t.h.probes.remove(t, 0)
 		return err
 	}
@@ -197,7 +201,7 @@ func (t *Tracer) send(n int) error {
 		return t.udp.send(make([]byte, size), netip.AddrPortFrom(t.o.Dst, t.port(n)), &info)
 	}
 	size := max(t.o.Size-wire.IPv6HeaderLen, wire.ICMPv6HeaderLen)
-	pk, m, err := t.echo.outgoing(t.o.Dst, size, &info)
+	pk, m, err := t.echo.outgoing(t.echo.query(t.o.Dst, 0, 0), size, &info)
 	if err != nil {
 		return err
 	}

@@ -106,7 +106,7 @@ func (h *Host) ListenUDP(o SocketOptions) (*UDPConn, error) {
 	if err := c.init(h, wire.UDP, o); err != nil {
 		return nil, opError("listen", "udp", err)
 	}
-	if err := h.udp.bind(c); err != nil {
+	if err := h.udp.bind(c, nil); err != nil {
 		return nil, opError("listen", "udp", err)
 	}
 	return c, nil
@@ -130,19 +130,25 @@ func (h *Host) dialUDP(remote netip.AddrPort, o SocketOptions, pr prober) (*UDPC
 	if err := c.zone(remote.Addr()); err != nil {
 		return nil, err
 	}
-	from, _, err := h.findRoute(remote.Addr(), c.local, c.link, o.Mark)
-	if err != nil {
-		return nil, err
-	}
-	if !remote.Addr().IsMulticast() { // answers come from members of a group, not from the group
-		c.remote = remote.Addr().WithZone("")
-	}
-	c.local = from
-	c.to = remote.Addr()
-	if err := h.udp.bind(c); err != nil {
+	if err := h.udp.bind(c, c.choose(remote)); err != nil {
 		return nil, err
 	}
 	return c, nil
+}
+
+// choose lets the routes choose the source for a socket that is dialed, once its port is known.
+func (c *UDPConn) choose(remote netip.AddrPort) func() error {
+	return func() error {
+		q, err := c.h.findRoute(c.query(remote.Addr(), c.port, c.remotePort))
+		if err != nil {
+			return err
+		}
+		if !q.Dst.IsMulticast() { // answers come from members of a group, not from the group
+			c.remote = q.Dst
+		}
+		c.local, c.to = q.Src, remote.Addr()
+		return nil
+	}
 }
 
 // ReadMsg waits for a datagram, copies as much as fits into b, and fills info, which may be nil.
@@ -176,7 +182,7 @@ func (c *UDPConn) send(b []byte, to netip.AddrPort, info *Info) error {
 		return ErrInvalid
 	}
 	size := udpHeaderLen + len(b)
-	p, t, err := c.outgoing(to.Addr(), size, info)
+	p, t, err := c.outgoing(c.query(to.Addr(), c.port, to.Port()), size, info)
 	if err != nil {
 		return err
 	}
@@ -230,7 +236,7 @@ func (c *UDPConn) PathMTU() int {
 	if !c.to.IsValid() {
 		return 0
 	}
-	return c.h.pathMTU(c.to, c.local, c.link, c.opts.Mark)
+	return c.h.pathMTU(c.query(c.to, c.port, c.remotePort))
 }
 
 // The rest makes it a net.PacketConn and a net.Conn.

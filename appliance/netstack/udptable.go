@@ -22,30 +22,35 @@ type udpTable struct {
 
 func (t *udpTable) init(h *Host) { t.h, t.ports = h, map[uint16][]*UDPConn{} }
 
-// bind gives c its port and adds it to the table.
-func (t *udpTable) bind(c *UDPConn) error {
+// bind gives c its port and adds it to the table. Before it does, it calls choose, which may be nil:
+// c.port is what it will be, and nobody else has c yet.
+func (t *udpTable) bind(c *UDPConn, choose func() error) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
 		return net.ErrClosed
 	}
 	c.port = c.opts.Local.Port()
-	if c.port != 0 {
-		if t.conflict(c) {
-			return ErrAddrInUse
-		}
-		t.ports[c.port] = append(t.ports[c.port], c)
-		return nil
-	}
 	start := t.h.random(ephemeralCount)
-	for i := range ephemeralCount {
-		c.port = uint16(ephemeralFirst + (start+i)%ephemeralCount)
-		if len(t.ports[c.port]) == 0 {
-			t.ports[c.port] = append(t.ports[c.port], c)
-			return nil
+	for i := 0; c.port == 0; i++ {
+		p := uint16(ephemeralFirst + (start+i)%ephemeralCount)
+		switch {
+		case i == ephemeralCount:
+			return ErrAddrInUse
+		case len(t.ports[p]) == 0:
+			c.port = p
 		}
 	}
-	return ErrAddrInUse
+	if choose != nil {
+		if err := choose(); err != nil {
+			return err
+		}
+	}
+	if t.conflict(c) { // with none if the port was free
+		return ErrAddrInUse
+	}
+	t.ports[c.port] = append(t.ports[c.port], c)
+	return nil
 }
 
 // conflict reports whether another socket has what c asks for.

@@ -26,6 +26,7 @@ func (t RouteType) String() string { return routeTypes[t] }
 type Route struct {
 	Type    RouteType
 	MTU     int // 0 = the link's
+	AdvMSS  int // the most that TCP announces as its MSS; 0 = what fits the link
 	Prefix  netip.Prefix
 	PrefSrc netip.Addr
 	Table   uint32

@@ -35,6 +35,16 @@ const (
 	Shim6     = 140
 )
 
+// HasPorts reports whether the first four octets of a protocol's header are source and destination
+// port.
+func HasPorts(proto uint8) bool {
+	switch proto {
+	case TCP, UDP, SCTP, DCCP, UDPLite:
+		return true
+	}
+	return false
+}
+
 const (
 	// IPv6HeaderLen is the length of the fixed header (RFC 8200 3).
 	IPv6HeaderLen = 40

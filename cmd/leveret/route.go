@@ -58,7 +58,8 @@ func (r *routeChange) words() words {
 		values: map[string]func(string) error{
 			"via": addr(&r.Via), "dev": text(&r.Dev), "oif": text(&r.Dev), "metric": number(&r.Metric, "metric", 0, math.MaxUint32),
 			"table": text(&r.Table), "proto": text(&r.Proto), "protocol": text(&r.Proto), "mtu": number(&r.MTU, "mtu", 1280, math.MaxInt32),
-			"src": addr(&r.Src), "from": rulePrefix(&r.From), "pref": oneOf(&r.Pref, `"pref" value`, routePrefs...), "expires": optional(&r.Expires, "expires", 0, math.MaxInt32),
+			"advmss": number(&r.AdvMSS, "advmss", 40, 65535),
+			"src":    addr(&r.Src), "from": rulePrefix(&r.From), "pref": oneOf(&r.Pref, `"pref" value`, routePrefs...), "expires": optional(&r.Expires, "expires", 0, math.MaxInt32),
 			"nhid": number(&r.NHID, "nhid", 1, math.MaxUint32), "to": r.dst,
 		},
 		bare: r.dst,
@@ -143,7 +144,7 @@ func (c *cli) routeCommand() *cobra.Command {
 	edit := func(op string) verbFunc {
 		return func(ctx context.Context, args []string) error { return c.routeEdit(ctx, op, args) }
 	}
-	const spec = " [TYPE] PREFIX [from PREFIX] [via ADDR] [dev LINK] [metric N] [table T] [proto P] [src ADDR] [mtu N] [pref low|medium|high] [expires SECONDS] [nhid ID] [nexthop via ADDR [dev LINK] [weight N]]..."
+	const spec = " [TYPE] PREFIX [from PREFIX] [via ADDR] [dev LINK] [metric N] [table T] [proto P] [src ADDR] [mtu N] [advmss N] [pref low|medium|high] [expires SECONDS] [nhid ID] [nexthop via ADDR [dev LINK] [weight N]]..."
 	return c.object(&cobra.Command{
 		Use:   "route",
 		Short: "Routes and what becomes of a packet",
@@ -164,7 +165,7 @@ func (c *cli) routeCommand() *cobra.Command {
 		c.verb("add"+spec, "Add a route",
 			`  leveret route add 2001:db8:2::/48 via fe80::1 dev wan0
   leveret route add blackhole 2001:db8:bad::/48
-  leveret route add default via fe80::1 dev wan0 metric 512 mtu 1400
+  leveret route add default via fe80::1 dev wan0 metric 512 mtu 1400 advmss 1340
   leveret route add default nexthop via fe80::1 dev wan0 weight 2 nexthop via fe80::2 dev wan1`, change, edit("add")),
 		c.verb("replace"+spec, "Add a route or replace it", `  leveret route replace default via fe80::2 dev wan0`, change, edit("replace")),
 		c.verb("del"+spec, "Delete a route", `  leveret route del 2001:db8:2::/48
@@ -373,7 +374,7 @@ func routeText(r shownRoute) []string {
 		head = line(head, fmt.Sprintf("expires %dsec", *r.Expires))
 	}
 	for _, m := range r.Metrics {
-		head = line(head, when(m.MTU > 0, "mtu "+strconv.Itoa(m.MTU)))
+		head = line(head, when(m.MTU > 0, "mtu "+strconv.Itoa(m.MTU)), when(m.AdvMSS > 0, "advmss "+strconv.Itoa(m.AdvMSS)))
 	}
 	lines := []string{line(head, pair("iif", r.IIF), pair("pref", r.Pref))}
 	for _, nh := range r.NextHops {

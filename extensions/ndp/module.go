@@ -183,10 +183,10 @@ func (m *Module) LeaveGroup(link int, group netip.Addr) {
 }
 
 // Confirmed implements [module.Confirmer]: it is the next hop to the peer that is proved.
-func (m *Module) Confirmed(local, peer netip.Addr, link int) {
-	hop := peer
+func (m *Module) Confirmed(q module.RouteQuery) {
+	hop, link := q.Dst, q.Out
 	if link == 0 {
-		r := m.host.Router().Route(module.RouteQuery{Dst: peer, Src: local})
+		r := m.host.Router().Route(q)
 		if r.Route == nil {
 			return
 		}

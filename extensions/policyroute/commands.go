@@ -138,8 +138,8 @@ func (m *Module) render(now clock.Instant, table uint32, r *fib.Route) routeapi.
 	if out.Dev = m.linkName(r.Link); out.Dev != "" && !m.usable(r.Link) { // types without a device have link 0
 		out.Flags = append(out.Flags, "linkdown")
 	}
-	if r.MTU != 0 {
-		out.Metrics = []routeapi.Metrics{{MTU: r.MTU}}
+	if r.MTU != 0 || r.AdvMSS != 0 {
+		out.Metrics = []routeapi.Metrics{{MTU: r.MTU, AdvMSS: r.AdvMSS}}
 	}
 	if r.Expires != clock.Never {
 		left := int64(r.Expires.Sub(now) / time.Second)
@@ -307,7 +307,7 @@ func (m *Module) requested(b *routeapi.Request) ([]fib.Route, error) {
 	if !ok {
 		return nil, module.Refuse("inet6 prefix is expected rather than \"" + b.Dst + "\".")
 	}
-	r := fib.Route{Prefix: p, Metric: b.Metric, Protocol: b.Proto, MTU: b.MTU, PrefSrc: b.Src, Pref: b.Pref, Expires: clock.Never, NHID: b.NHID}
+	r := fib.Route{Prefix: p, Metric: b.Metric, Protocol: b.Proto, MTU: b.MTU, AdvMSS: b.AdvMSS, PrefSrc: b.Src, Pref: b.Pref, Expires: clock.Never, NHID: b.NHID}
 	if b.Type != "" {
 		if r.Type, ok = fib.ParseType(b.Type); !ok {
 			return nil, module.Refuse("unknown route type \"" + b.Type + "\"")
@@ -400,6 +400,8 @@ func (m *Module) complete(now clock.Instant, r *fib.Route, expires *int64) error
 		return module.Refuse("\"pref\" value is invalid")
 	case r.MTU != 0 && (r.MTU < 1280 || r.MTU > 65535):
 		return module.Refuse("Invalid argument: mtu is outside 1280..65535 (RFC 8200 5)")
+	case !validAdvMSS(r.AdvMSS):
+		return module.Refuse("Invalid argument: advmss is outside 40..65535")
 	case r.Prefix.Addr().IsMulticast():
 		return module.Refuse("Invalid argument: multicast routes are not built yet")
 	case r.NHID != 0 && m.objects.Get(r.NHID) == nil:
@@ -523,8 +525,8 @@ func (m *Module) get(now clock.Instant, req module.Request) (any, error) {
 	if tr != nil {
 		out.Explain = m.explain(now, tr, q, res)
 	}
-	if r.MTU != 0 {
-		out.Metrics = []routeapi.Metrics{{MTU: r.MTU}}
+	if r.MTU != 0 || r.AdvMSS != 0 {
+		out.Metrics = []routeapi.Metrics{{MTU: r.MTU, AdvMSS: r.AdvMSS}}
 	}
 	return out, nil
 }

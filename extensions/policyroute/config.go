@@ -23,6 +23,7 @@ type RouteConfig struct {
 	Metric *uint32    `mapstructure:"metric"`
 	Table  string     `mapstructure:"table"`
 	MTU    int        `mapstructure:"mtu"`
+	AdvMSS int        `mapstructure:"advmss"`
 	Src    netip.Addr `mapstructure:"src"`
 	Pref   string     `mapstructure:"pref"`
 	From   string     `mapstructure:"from"` // for packets of these sources only
@@ -241,9 +242,12 @@ func (rc *RouteConfig) routes(cfg *module.Config) (rs []fib.Route, key, msg stri
 	return rs, "", ""
 }
 
+// validAdvMSS reports whether a route may have this advmss; 0 = none.
+func validAdvMSS(n int) bool { return n == 0 || n >= 40 && n <= 65535 }
+
 // route checks one item; msg says what is wrong with key.
 func (rc *RouteConfig) route(cfg *module.Config) (r fib.Route, key, msg string) {
-	r = fib.Route{Metric: fib.MetricDefault, Protocol: "static", Pref: "medium", Expires: clock.Never, Via: rc.Via, MTU: rc.MTU, PrefSrc: rc.Src, NHID: rc.NHID}
+	r = fib.Route{Metric: fib.MetricDefault, Protocol: "static", Pref: "medium", Expires: clock.Never, Via: rc.Via, MTU: rc.MTU, AdvMSS: rc.AdvMSS, PrefSrc: rc.Src, NHID: rc.NHID}
 	var ok bool
 	if r.Prefix, ok = parsePrefix(rc.To); !ok {
 		return r, "to", fmt.Sprintf("%q is not a prefix, an address or default", rc.To)
@@ -269,6 +273,9 @@ func (rc *RouteConfig) route(cfg *module.Config) (r fib.Route, key, msg string) 
 	}
 	if r.MTU != 0 && (r.MTU < 1280 || r.MTU > 65535) {
 		return r, "mtu", fmt.Sprintf("%d is outside 1280..65535", r.MTU)
+	}
+	if !validAdvMSS(r.AdvMSS) {
+		return r, "advmss", fmt.Sprintf("%d is outside 40..65535", r.AdvMSS)
 	}
 	if rc.NHID != 0 {
 		switch {

@@ -235,7 +235,7 @@ func (m *more) chooseLevel(v *view, q *request) found {
 
 // routeOf is what packets get to know of a route.
 func routeOf(t *table, r *fib.Route) *packet.Route {
-	return &packet.Route{Type: packet.RouteType(r.Type), MTU: r.MTU, Prefix: r.Prefix, PrefSrc: r.PrefSrc, Table: uint32(t.id), Metric: r.Metric}
+	return &packet.Route{Type: packet.RouteType(r.Type), MTU: r.MTU, AdvMSS: r.AdvMSS, Prefix: r.Prefix, PrefSrc: r.PrefSrc, Table: uint32(t.id), Metric: r.Metric}
 }
 
 // inForce is a route of the list and what packets get of it.

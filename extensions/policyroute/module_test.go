@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -145,7 +146,7 @@ func TestSelectSource(t *testing.T) {
 		dst, want string
 		out       int
 	}{{"2001:db8:9::1", "2001:db8:2::1", 0}, {"2001:db8:1::9", "2001:db8:1::1", 0}, {"fe80::5", "fe80::1", 2}, {"ff02::1", "fe80::1", 1}} {
-		if got := b.m.SelectSource(netip.MustParseAddr(c.dst), c.out, 0); got != netip.MustParseAddr(c.want) {
+		if got := b.m.Route(module.RouteQuery{Dst: netip.MustParseAddr(c.dst), Out: c.out}).Src; got != netip.MustParseAddr(c.want) {
 			t.Errorf("for %s: %s, want %s", c.dst, got, c.want)
 		}
 	}
@@ -169,6 +170,7 @@ func TestConfigRoutes(t *testing.T) {
 		"[0].nexthops[0].weight: 257":             {To: "default", NextHops: []NextHopConfig{{Via: netip.MustParseAddr("fe80::1"), Dev: "lan0", Weight: 257}}},
 		"[0].nexthops[0].dev: \"eth9\"":           {To: "default", NextHops: []NextHopConfig{{Via: netip.MustParseAddr("fe80::1"), Dev: "eth9"}}},
 		"[0].mtu: 1279 is outside":                {To: "default", Dev: "lan0", MTU: 1279},
+		"[0].advmss: 39 is outside":               {To: "default", Dev: "lan0", AdvMSS: 39},
 		"[0].pref: \"best\"":                      {To: "default", Dev: "lan0", Pref: "best"},
 		"[0].to: ff00::/8 is multicast":           {To: "ff00::/8", Dev: "lan0"},
 	} {
@@ -219,6 +221,7 @@ func TestCommandsRefuseInTheKernelsWords(t *testing.T) {
 		{routeapi.Request{Op: "del", Dst: "2001:db8:5::/48", Dev: "wan0"}, ""},
 		{routeapi.Request{Op: "add", Dst: "default", Dev: "eth9"}, "Cannot find device \"eth9\""},
 		{routeapi.Request{Op: "add", Dst: "default"}, "No such device"},
+		{routeapi.Request{Op: "add", Dst: "default", Dev: "lan0", AdvMSS: 65536}, "Invalid argument: advmss is outside 40..65535"},
 		{routeapi.Request{Op: "add", Dst: "default", Via: netip.MustParseAddr("2001:db8:99::1")}, "No route to host"},
 		{routeapi.Request{Op: "add", Dst: "default", Via: netip.MustParseAddr("2001:db8:1::1")}, "Error: Gateway can not be a local address."},
 		{routeapi.Request{Op: "add", Dst: "default", Via: netip.MustParseAddr("2001:db8:1::fe")}, ""},
@@ -244,6 +247,30 @@ func TestCommandsRefuseInTheKernelsWords(t *testing.T) {
 	b.m.flush(now, ask(nil, routeapi.Filter{Exact: "default"}))
 	if _, err := b.m.get(now, ask(map[string]string{"dst": "2001:db8:f::1"}, nil)); fmt.Sprint(err) != "Network is unreachable" {
 		t.Errorf("after the flush: %v", err)
+	}
+}
+
+// TestRouteMetrics: mtu and advmss of the configuration and of commands reach packets and answers.
+func TestRouteMetrics(t *testing.T) {
+	b := newBench(t, RouteConfig{To: "2001:db8:7::/48", Dev: "lan0", MTU: 1400, AdvMSS: 1340})
+	now := b.Manual.Now()
+	if _, err := b.m.change(now, ask(nil, routeapi.Request{Op: "add", Dst: "2001:db8:8::/48", Dev: "lan0", AdvMSS: 1200})); err != nil {
+		t.Fatal(err)
+	}
+	for dst, want := range map[string]routeapi.Metrics{"2001:db8:7::": {MTU: 1400, AdvMSS: 1340}, "2001:db8:8::": {AdvMSS: 1200}} {
+		p := toward(dst)
+		b.m.RouteBatch([]*packet.Packet{p})
+		if p.Route == nil || p.Route.MTU != want.MTU || p.Route.AdvMSS != want.AdvMSS {
+			t.Errorf("%s: route %+v", dst, p.Route)
+		}
+		got, err := b.m.get(now, ask(map[string]string{"dst": dst}, nil))
+		if err != nil || !slices.Equal(got.(routeapi.Route).Metrics, []routeapi.Metrics{want}) {
+			t.Errorf("get %s: %+v, %v", dst, got, err)
+		}
+		list, err := b.m.show(now, ask(map[string]string{"exact": dst + "/48"}, nil))
+		if err != nil || len(list.([]routeapi.Route)) != 1 || !slices.Equal(list.([]routeapi.Route)[0].Metrics, []routeapi.Metrics{want}) {
+			t.Errorf("show %s: %+v, %v", dst, list, err)
+		}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"leveret/appliance/module"
 	"leveret/appliance/module/moduletest"
 	"leveret/appliance/packet"
+	"leveret/appliance/wire"
 	"leveret/extensions/policyroute/routeapi"
 )
 
@@ -71,10 +72,43 @@ func TestSourceIsChosenInsideTheLookup(t *testing.T) {
 		if r.NextHop.String() != c.via || r.Src.String() != c.chosen {
 			t.Errorf("%s from %q: via %s from %s, want via %s from %s", c.dst, c.src, r.NextHop, r.Src, c.via, c.chosen)
 		}
-		if c.src == "" {
-			if got := b.m.SelectSource(q.Dst, 0, 0); got.String() != c.chosen {
-				t.Errorf("source for %s: %s, want %s", c.dst, got, c.chosen)
-			}
+	}
+}
+
+// TestRulesOnProtocolAndPorts: they choose the route and with it the source, as soon as who asks says
+// what they ask for.
+func TestRulesOnProtocolAndPorts(t *testing.T) {
+	b := newBench(t)
+	err := b.applyRules(nil, []routeapi.RuleSpec{
+		{Priority: prio(100), IPProto: "tcp", DPort: "443", Lookup: "100"}, {Priority: prio(110), IPProto: "udp", SPort: "7000-7009", Lookup: "100"},
+		{Priority: prio(120), IPProto: "ipv6-icmp", Lookup: "100"}, {Priority: prio(130), DSField: "0xb8", Lookup: "100"},
+	},
+		RouteConfig{To: "default", Via: netip.MustParseAddr("fe80::100"), Dev: "lan0", Table: "100"},
+		RouteConfig{To: "default", Via: netip.MustParseAddr("fe80::254"), Dev: "wan0"},
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		q  module.RouteQuery
+		in bool // the first table
+	}{
+		{module.RouteQuery{Proto: wire.TCP, DPort: 443}, true},
+		{module.RouteQuery{Proto: wire.TCP, SPort: 443, DPort: 80}, false},
+		{module.RouteQuery{Proto: wire.UDP, DPort: 443}, false},
+		{module.RouteQuery{Proto: wire.UDP, SPort: 7009, DPort: 53}, true},
+		{module.RouteQuery{Proto: wire.UDP, DPort: 53}, false},
+		{module.RouteQuery{Proto: wire.ICMPv6}, true},
+		{module.RouteQuery{Proto: 89, DSField: 0xb8 | 1}, true},
+		{module.RouteQuery{}, false},
+	} {
+		c.q.Dst = netip.MustParseAddr("2001:db8:f::1")
+		via, src := "fe80::254", "2001:db8:2::1"
+		if c.in {
+			via, src = "fe80::100", "2001:db8:1::1"
+		}
+		if r := b.m.Route(c.q); r.NextHop.String() != via || r.Src.String() != src {
+			t.Errorf("%+v: via %s from %s, want via %s from %s", c.q, r.NextHop, r.Src, via, src)
 		}
 	}
 }

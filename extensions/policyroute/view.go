@@ -171,21 +171,6 @@ func (m *Module) answer(q module.RouteQuery, tr *trace) (res module.RouteResult,
 	return res, byRule
 }
 
-// SelectSource implements [module.Router].
-func (m *Module) SelectSource(dst netip.Addr, out int, mark uint32) netip.Addr {
-	if out == 0 && !dst.IsLinkLocalUnicast() && !dst.IsMulticast() {
-		if r := m.Route(module.RouteQuery{Dst: dst, Mark: mark}); r.Src.IsValid() {
-			return r.Src
-		}
-	}
-	d := dst.As16()
-	a, ok := m.view.Load().selectSource(&d, out, [16]byte{})
-	if !ok {
-		return netip.Addr{}
-	}
-	return netip.AddrFrom16(a)
-}
-
 // RouteBatch implements [module.Router].
 func (m *Module) RouteBatch(ps []*packet.Packet) {
 	v := m.view.Load()
@@ -386,11 +371,8 @@ func (q *request) ports(p *packet.Packet, b []byte) {
 	if fragOff != 0 && binary.BigEndian.Uint16(b[fragOff+2:])&^7 != 0 {
 		return
 	}
-	switch proto {
-	case wire.TCP, wire.UDP, wire.SCTP, wire.DCCP, wire.UDPLite:
-		if off+4 <= len(b) {
-			q.SPort, q.DPort = binary.BigEndian.Uint16(b[off:]), binary.BigEndian.Uint16(b[off+2:])
-		}
+	if wire.HasPorts(proto) && off+4 <= len(b) {
+		q.SPort, q.DPort = binary.BigEndian.Uint16(b[off:]), binary.BigEndian.Uint16(b[off+2:])
 	}
 }
 

@@ -51,7 +51,7 @@ func (u *uplinks) arrived(f func()) (byA, byB int) {
 // that of hosts behind the appliance and that of its own sockets; a socket without a source gets that of
 // the first rule that conforms (seed S8).
 func TestTwoUplinks(t *testing.T) {
-	need(t)
+	need(t, "tcpdump", "nc")
 	u := twoUplinks(t, `  tables: [{id: 100, name: isp-a}, {id: 101, name: isp-b}]
   rules:
     - {priority: 100, from: "2001:db8:1::/64", lookup: isp-a}
@@ -60,8 +60,9 @@ func TestTwoUplinks(t *testing.T) {
     - {priority: 130, from: "2001:db8:b::/64", lookup: isp-b}
   routes:
     - {to: default, via: "2001:db8:a::2", table: isp-a}
-    - {to: default, via: "2001:db8:b::2", table: isp-b}
+    - {to: default, via: "2001:db8:b::2", table: isp-b, advmss: 1340}
     - {to: "2001:db8:f::/48", via: "2001:db8:a::2", metric: 2000}
+services: [{name: echo, proto: tcp, port: 7}]
 `)
 	const n = 40
 	wants := func(what string, a, b int, wantA bool) {
@@ -103,6 +104,31 @@ func TestTwoUplinks(t *testing.T) {
 	u.must("rule", "del", "priority", "130") // now table main has it
 	a, b := u.arrived(own())
 	wants("own, without rule 130", a, b, true)
+	// A rule on what is sent chooses the source with the route, and holds for answers of a listener.
+	for _, r := range []string{"90 ipproto ipv6-icmp", "91 ipproto udp dport 33434-33500", "92 ipproto tcp sport 7"} {
+		u.must(append([]string{"rule", "add", "lookup", "isp-b", "priority"}, strings.Fields(r)...)...)
+	}
+	a, b = u.arrived(own())
+	wants("own, by the protocol", a, b, false)
+	seen := func(filter string, do func()) string { // who sends it, and by which link it arrives
+		sh(t, "ip netns exec "+u.far+" sh -c 'timeout 10 tcpdump -i any -nn -c 1 --immediate-mode -l \""+filter+"\" > /tmp/"+u.far+".seen 2> /tmp/"+u.far+".ready & true'")
+		t.Cleanup(func() { _, _ = try("rm -f /tmp/" + u.far + ".seen /tmp/" + u.far + ".ready") })
+		eventually(t, "tcpdump", 5*time.Second, func() bool { return strings.Contains(sh(t, "cat /tmp/"+u.far+".ready"), "listening on") })
+		do()
+		out := ""
+		eventually(t, filter, 5*time.Second, func() bool { out = sh(t, "cat /tmp/"+u.far+".seen"); return strings.Contains(out, "IP6") })
+		return out
+	}
+	if got := seen("udp dst portrange 33434-33500", func() { u.must("traceroute", farHost) }); !strings.Contains(got, "dwan1") || !strings.Contains(got, "IP6 2001:db8:b::1.") {
+		t.Errorf("traceroute, by protocol and port: %s", got)
+	}
+	if got := seen("tcp src port 7 and ip6[53] & 2 != 0", func() {
+		if out := in(t, u.far, "bash -c 'echo hello | timeout 5 nc -6 -q 1 -s "+farHost+" 2001:db8:1::1 7'"); !strings.Contains(out, "hello") {
+			t.Errorf("echo answers %q", out)
+		}
+	}); !strings.Contains(got, "dwan1") || !strings.Contains(got, "IP6 2001:db8:1::1.7") || !strings.Contains(got, "mss 1340,") {
+		t.Errorf("SYN-ACK, by the port: %s", got)
+	}
 }
 
 // TestFlowsOverTwoPaths: 32 streams use both paths, one stream keeps to one and is never reordered.

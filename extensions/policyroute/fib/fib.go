@@ -64,6 +64,7 @@ type Route struct {
 	NHID     uint32     // the nexthop object that says link and gateway; 0 = they are above
 	Weight   uint16     // against the other next hops of the same prefix and metric; 0 = 1
 	MTU      int        // 0 = the link's
+	AdvMSS   int        // the most that TCP here announces as its MSS; 0 = no limit
 	PrefSrc  netip.Addr
 	Pref     string        // low, medium, high (RFC 4191 2.1)
 	Expires  clock.Instant // clock.Never = forever

@@ -84,7 +84,8 @@ type Source struct {
 
 // Metrics is what a route overrides.
 type Metrics struct {
-	MTU int `json:"mtu,omitempty"`
+	MTU    int `json:"mtu,omitempty"`
+	AdvMSS int `json:"advmss,omitempty"`
 }
 
 // NextHop is one of several next hops of a route.
@@ -108,7 +109,8 @@ type Request struct {
 	Metric  uint32     `json:"metric,omitempty"` // 0 = 1024 for add; any for del
 	Table   string     `json:"table,omitempty"`  // a name or a number; main if empty
 	Proto   string     `json:"proto,omitempty"`  // boot if empty; any for del
-	MTU     int        `json:"mtu,omitempty"`
+	MTU     int        `json:"mtu,omitempty"`    // 1280 to 65535; 0 = the link's
+	AdvMSS  int        `json:"advmss,omitempty"` // 40 to 65535: the most that TCP here announces as its MSS; 0 = no limit
 	Src     netip.Addr `json:"src,omitzero"`
 	Pref    string     `json:"pref,omitempty"`    // low, medium (if empty) or high
 	Expires *int64     `json:"expires,omitempty"` // seconds from now; nil = never
