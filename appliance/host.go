@@ -87,6 +87,7 @@ func (h *host) Transmit(p *packet.Packet, link int, dst [6]byte) {
 }
 func (h *host) SendError(p *packet.Packet, e module.ICMPError) { h.a.path.SendError(p, e) }
 func (h *host) Drop(p *packet.Packet, r packet.Reason)         { h.a.path.Drop(p, r) }
+func (h *host) LimitPathMTU(n int)                          { h.a.path.PathMTU().Limit(n) }
 func (h *host) Watched(topic string) bool                      { return h.a.bus.Watched(topic) }
 func (h *host) Publish(topic string, v any)                    { h.a.bus.Publish(topic, v) }
 

@@ -201,6 +201,8 @@ type Host interface {
 	// Router returns the module that answers route questions, nil if there is none. From Start on.
 	Router() Router
 
+	// LimitPathMTU bounds the path MTU cache to n destinations. Any goroutine; only one module calls it.
+	LimitPathMTU(n int)
 	// Send gives a complete IPv6 packet of this node to the route stage. Any goroutine; p
 	// becomes the appliance's.
 	Send(p *packet.Packet)

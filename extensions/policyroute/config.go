@@ -96,7 +96,7 @@ func prepareMultipath(s module.Section) (mc MultipathConfig, err error) {
 }
 
 // CacheConfig is routing.destination_cache: how many flows keep to the next hop they were given, and for
-// how long after their last packet.
+// how long after their last packet. As many destinations can have a path MTU.
 type CacheConfig struct {
 	MaxEntries int           `mapstructure:"max_entries"`
 	Idle       time.Duration `mapstructure:"idle"`
@@ -127,6 +127,7 @@ func (m *Module) commitMultipath(mc MultipathConfig, cc CacheConfig) {
 	next.robin = mc.Select == "round_robin"
 	if cc != m.cache {
 		m.cache, next.pins = cc, pins.New(cc.MaxEntries, cc.Idle, m.flows)
+		m.host.LimitPathMTU(cc.MaxEntries)
 	}
 	next.policy, _ = nexthop.ParsePolicy(mc.Hash)
 	if mc.Seed != 0 {

@@ -32,6 +32,7 @@ type Host struct {
 	Silent    []module.Hop
 	Params    map[int]module.LinkParams
 	Routing   module.Router
+	PathMTUs  int // by LimitPathMTU
 }
 
 // Published is one event.
@@ -91,6 +92,9 @@ func (h *Host) SetLinkParams(link int, p module.LinkParams) { h.Params[link] = p
 func (h *Host) Router() module.Router { return h.Routing }
 
 // Send implements [module.Host].
+// LimitPathMTU implements [module.Host].
+func (h *Host) LimitPathMTU(n int) { h.PathMTUs = n }
+
 func (h *Host) Send(p *packet.Packet) { h.Routed = append(h.Routed, p.Bytes()) }
 
 // Transmit implements [module.Host].
