@@ -191,6 +191,9 @@ type Host interface {
 	// PublishRoutes replaces the routes this module has learned; it keeps the slice. Only one
 	// module does so.
 	PublishRoutes([]LearnedRoute)
+	// PublishRedirects replaces the redirects this module has learned; it keeps the slice. Only one
+	// module does so.
+	PublishRedirects([]Redirect)
 	// PublishGateways says which neighbors routes lead through; PublishSilent which of them do not
 	// answer. Each keeps the slice, and only one module calls it.
 	PublishGateways([]Hop)
@@ -198,11 +201,11 @@ type Host interface {
 	// SetLinkParams replaces what routers said about a link; it shows in [Host.Links] a moment
 	// later. Any goroutine.
 	SetLinkParams(link int, p LinkParams)
+	// LimitPathMTU bounds the path MTU cache to n destinations. Any goroutine; only one module calls it.
+	LimitPathMTU(n int)
 	// Router returns the module that answers route questions, nil if there is none. From Start on.
 	Router() Router
 
-	// LimitPathMTU bounds the path MTU cache to n destinations. Any goroutine; only one module calls it.
-	LimitPathMTU(n int)
 	// Send gives a complete IPv6 packet of this node to the route stage. Any goroutine; p
 	// becomes the appliance's.
 	Send(p *packet.Packet)

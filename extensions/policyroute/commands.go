@@ -499,11 +499,18 @@ func (m *Module) get(now clock.Instant, req module.Request) (any, error) {
 			out.Protocol, out.Pref = x.Protocol, x.Pref
 		}
 	}
-	if !r.OnLink {
+	redirected := !r.OnLink && res.NextHop.As16() != r.Gateway
+	if !r.OnLink && (!redirected || res.NextHop != q.Dst) { // a redirect may say that the destination is a neighbor
 		out.Gateway = res.NextHop
 	}
 	if tr != nil {
 		out.Explain = m.explain(now, tr, q, r)
+	}
+	if redirected {
+		out.Protocol = protoRedirect
+		if tr != nil {
+			out.Explain.RedirectedBy = netip.AddrFrom16(r.Gateway)
+		}
 	}
 	if r.MTU != 0 {
 		out.Metrics = []routeapi.Metrics{{MTU: r.MTU}}

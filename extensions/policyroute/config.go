@@ -367,5 +367,5 @@ func (m *Module) commitRoutes(want []placed) {
 // operators reports whether a route is of the configuration or of a command, not of an address or the
 // wire.
 func operators(r *fib.Route) bool {
-	return r.Protocol != protoKernel && r.Protocol != protoRA && r.Protocol != protoRedirect
+	return r.Protocol != protoKernel && r.Protocol != protoRA
 }

@@ -21,6 +21,9 @@ type view struct {
 	tables []*fib.Snapshot[*entry] // by slot
 	cands  []srcsel.Candidate      // the addresses of this node
 	labels *srcsel.PolicyTable     // RFC 6724 2.1
+	// redirects are what routers said about single destinations: no part of any table, so that they hold in
+	// all. nil = there are none.
+	redirects map[redirectKey][16]byte
 }
 
 // request is one question to the tables.
@@ -157,7 +160,7 @@ func (m *Module) answer(q module.RouteQuery, tr *trace) (res module.RouteResult,
 		return res, false
 	}
 	if !r.OnLink {
-		res.NextHop = netip.AddrFrom16(r.Gateway)
+		res.NextHop = netip.AddrFrom16(v.nextHop(r, &dst))
 	}
 	if byRule {
 		res.Src = netip.AddrFrom16(chosen)
@@ -218,12 +221,12 @@ func (v *view) batchMain(ps []*packet.Packet) {
 			continue
 		}
 		if e.single && (p.Out == 0 || p.In != 0) {
-			take(p, e.best, addrs[i])
+			v.take(p, e.best, addrs[i])
 			continue
 		}
 		var q request
 		q.of(p, false)
-		take(p, v.pick(s, e, &q), addrs[i])
+		v.take(p, v.pick(s, e, &q), addrs[i])
 	}
 }
 
@@ -270,7 +273,7 @@ func (v *view) batchRules(ps []*packet.Packet) {
 				r = v.pick(s, out[k], q)
 			}
 			if _, _, why := v.conforms(c, r, q); why == "" {
-				take(ps[i], r, &q.Dst)
+				v.take(ps[i], r, &q.Dst)
 				at[i] = -1
 			} else {
 				at[i], ps[i].Route = v.nextTable(q, at[i]+1, nil)
@@ -355,7 +358,7 @@ func (q *request) of(p *packet.Packet, ports bool) {
 func linkScope(dst *[16]byte) bool { return dst[0] == 0xff || wire.IsLinkLocal(dst) }
 
 // take gives a packet its route. One of type throw is none: there is no table left to look into.
-func take(p *packet.Packet, r *packet.Route, dst *[16]byte) {
+func (v *view) take(p *packet.Packet, r *packet.Route, dst *[16]byte) {
 	if r == nil || r.Type == packet.RouteThrow {
 		return
 	}
@@ -366,7 +369,7 @@ func take(p *packet.Packet, r *packet.Route, dst *[16]byte) {
 	if r.OnLink {
 		p.NextHop = *dst
 	} else {
-		p.NextHop = r.Gateway
+		p.NextHop = v.nextHop(r, dst)
 	}
 }
 
