@@ -62,6 +62,14 @@ func (h *host) PublishRoutes(rs []module.LearnedRoute) {
 	}
 }
 
+func (h *host) PublishRedirects(rs []module.Redirect) {
+	for _, l := range h.a.loops {
+		if o, ok := l.mod.(module.RedirectObserver); ok {
+			l.post(func(now clock.Instant) { o.RedirectsLearned(now, rs) })
+		}
+	}
+}
+
 func (h *host) PublishGateways(hops []module.Hop) {
 	for _, l := range h.a.loops {
 		if o, ok := l.mod.(module.GatewayObserver); ok {
@@ -79,6 +87,7 @@ func (h *host) PublishSilent(hops []module.Hop) {
 }
 
 func (h *host) SetLinkParams(link int, p module.LinkParams) { h.a.setLinkParams(link, p) }
+func (h *host) LimitPathMTU(n int)                          { h.a.path.PathMTU().Limit(n) }
 func (h *host) Router() module.Router                       { return h.a.router }
 
 func (h *host) Send(p *packet.Packet) { h.a.path.Send(p) }

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"leveret/appliance/clock"
 	"leveret/appliance/module"
 	"leveret/appliance/packet"
 	"leveret/appliance/wire"
@@ -184,6 +185,34 @@ func TestPathMTUIsBounded(t *testing.T) {
 	}
 	if n := c.Flush(); n != pmtuMax || len(c.All(2)) != 0 {
 		t.Errorf("flushed %d", n)
+	}
+}
+
+// TestPathMTULimit: a smaller bound evicts what ends first, at once, and holds from then on; a larger one
+// gives room.
+func TestPathMTULimit(t *testing.T) {
+	c := NewPathMTU()
+	add := func(from, to int) {
+		for i := from; i < to; i++ {
+			var d [16]byte
+			binary.BigEndian.PutUint32(d[12:], uint32(i))
+			c.Update(&d, 1300, clock.Instant(i+1))
+		}
+	}
+	add(0, 100)
+	c.Limit(20)
+	all := c.All(101)
+	if len(all) != 20 || all[0].Dst != netip.MustParseAddr("::50") {
+		t.Errorf("%d entries are left, from %v", len(all), all[0].Dst)
+	}
+	add(100, 200)
+	if n := len(c.All(201)); n != 20 {
+		t.Errorf("%d entries, want 20", n)
+	}
+	c.Limit(50)
+	add(200, 300)
+	if n := len(c.All(301)); n != 50 {
+		t.Errorf("%d entries, want 50", n)
 	}
 }
 

@@ -1,6 +1,8 @@
 package datapath
 
 import (
+	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -15,7 +17,7 @@ const (
 	// pmtuAge is how long an estimate holds before a larger one is tried (RFC 8201 4: at least
 	// five minutes, ten recommended).
 	pmtuAge = 10 * time.Minute
-	// pmtuMax bounds the cache. When it is full, an old estimate is evicted.
+	// pmtuMax bounds the cache until [PathMTU.Limit] does. When it is full, an old estimate is evicted.
 	pmtuMax = 16384
 )
 
@@ -24,6 +26,7 @@ const (
 type PathMTU struct {
 	used atomic.Bool // there are entries: spares the lock in the common case
 	mu   sync.RWMutex
+	max  int
 	dst  map[[16]byte]pathMTU
 	next clock.Instant // nothing ends before
 }
@@ -41,7 +44,22 @@ type PathMTUEntry struct {
 }
 
 // NewPathMTU returns an empty cache.
-func NewPathMTU() *PathMTU { return &PathMTU{dst: map[[16]byte]pathMTU{}, next: clock.Never} }
+func NewPathMTU() *PathMTU {
+	return &PathMTU{max: pmtuMax, dst: map[[16]byte]pathMTU{}, next: clock.Never}
+}
+
+// Limit bounds the cache to n destinations, n > 0. If there are more, those go whose time is over first.
+func (c *PathMTU) Limit(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.max = n; len(c.dst) <= n {
+		return
+	}
+	keys := slices.SortedFunc(maps.Keys(c.dst), func(a, b [16]byte) int { return cmp.Compare(c.dst[a].until, c.dst[b].until) })
+	for _, k := range keys[:len(keys)-n] {
+		delete(c.dst, k)
+	}
+}
 
 // Lookup returns the path MTU to dst when it is known to be less than the first link's, else 0.
 func (c *PathMTU) Lookup(dst *[16]byte, now clock.Instant) int {
@@ -66,7 +84,7 @@ func (c *PathMTU) Update(dst *[16]byte, mtu int, now clock.Instant) bool {
 	defer c.mu.Unlock()
 	if e, ok := c.dst[*dst]; ok && now < e.until && e.mtu <= mtu {
 		return true
-	} else if !ok && len(c.dst) >= pmtuMax {
+	} else if !ok && len(c.dst) >= c.max {
 		c.evict()
 	}
 	c.dst[*dst] = pathMTU{mtu: mtu, until: now.Add(pmtuAge)}

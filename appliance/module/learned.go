@@ -8,14 +8,14 @@ import (
 )
 
 // LearnedRoute is a route that the wire taught a module: a default router, a Route Information
-// option, an on-link prefix, a redirect. The module that owns routes puts it into table main.
+// option, an on-link prefix. The module that owns routes puts it into table main.
 type LearnedRoute struct {
 	Prefix   netip.Prefix
 	Link     int
 	Via      netip.Addr // the zero Addr = on-link
 	Metric   uint32
 	Pref     string // low, medium or high (RFC 4191 2.1)
-	Protocol string // ra, redirect or kernel
+	Protocol string // ra or kernel
 	Expires  clock.Instant
 	// Standby: listed, but not used now, because a router that is to be preferred does the work
 	// (RFC 4191 3.2). When all routes of a prefix are, a shorter prefix is used.
@@ -24,6 +24,15 @@ type LearnedRoute struct {
 	// with such a source go to that one, on standby or not (RFC 8028 3.2). None when the router
 	// does not answer.
 	Sources []netip.Prefix
+}
+
+// Redirect is what a router said about one destination: packets to Dst that a route, of whatever table,
+// gives to the router By go to its neighbor Target instead (RFC 4861 8.3). Target is Dst when that is a
+// neighbor itself.
+type Redirect struct {
+	Link    int
+	Dst, By netip.Addr
+	Target  netip.Addr
 }
 
 // Hop is a neighbor that packets are given to.
@@ -51,6 +60,12 @@ type SilenceObserver interface {
 // that there are.
 type RouteObserver interface {
 	RoutesLearned(now clock.Instant, routes []LearnedRoute)
+}
+
+// RedirectObserver is the module that owns routes. Called on its loop with all the redirects that there
+// are, one at most for a destination and a router of a link.
+type RedirectObserver interface {
+	RedirectsLearned(now clock.Instant, redirects []Redirect)
 }
 
 // LinkParams is what a router told about a link (RFC 4861 6.3.4). Zero = it said nothing.

@@ -125,8 +125,10 @@ type RouteQuery struct {
 
 // RouteResult is the answer: a nil Route means no route.
 type RouteResult struct {
-	Route   *packet.Route
-	NextHop netip.Addr
+	Route *packet.Route
+	// Gateway is that of the route; the zero Addr if the destination is on the link.
+	Gateway netip.Addr
+	NextHop netip.Addr // the gateway or the destination, or whom the gateway has redirected packets to
 	Out     int
 	// Src is the query's, or the chosen one (RFC 6724 5); the zero Addr if there is none for the route.
 	Src netip.Addr
@@ -190,6 +192,9 @@ type Host interface {
 	// PublishRoutes replaces the routes this module has learned; it keeps the slice. Only one
 	// module does so.
 	PublishRoutes([]LearnedRoute)
+	// PublishRedirects replaces the redirects this module has learned; it keeps the slice. Only one
+	// module does so.
+	PublishRedirects([]Redirect)
 	// PublishGateways says which neighbors routes lead through; PublishSilent which of them do not
 	// answer. Each keeps the slice, and only one module calls it.
 	PublishGateways([]Hop)
@@ -197,6 +202,8 @@ type Host interface {
 	// SetLinkParams replaces what routers said about a link; it shows in [Host.Links] a moment
 	// later. Any goroutine.
 	SetLinkParams(link int, p LinkParams)
+	// LimitPathMTU bounds the path MTU cache to n destinations. Any goroutine; only one module calls it.
+	LimitPathMTU(n int)
 	// Router returns the module that answers route questions, nil if there is none. From Start on.
 	Router() Router
 

@@ -194,20 +194,29 @@ func (c *cli) routeFlush(ctx context.Context, args []string) error {
 	if err := cmp.Or(f.words().parse(args), f.check()); err != nil {
 		return err
 	}
-	path, filter := "/v1/route/flush", any(f.Filter)
 	if f.Table == cacheTable {
-		path, filter = "/v1/route/cache/flush", nil
+		return c.cacheFlush(ctx)
 	}
-	var done, pinned routeapi.Flushed
-	if err := c.client().Post(ctx, path, filter, &done); err != nil {
+	var done routeapi.Flushed
+	if err := c.client().Post(ctx, "/v1/route/flush", f.Filter, &done); err != nil {
 		return err
 	}
-	if f.Table == cacheTable {
-		if err := c.client().Post(ctx, "/v1/route/pinned/flush", nil, &pinned); err != nil {
+	return c.printFlushed(done.Flushed)
+}
+
+// cacheParts are the parts of the destination cache: path MTUs, redirects, and flows that keep to a next hop.
+var cacheParts = []string{"/v1/route/cache", "/v1/route/redirect", "/v1/route/pinned"}
+
+func (c *cli) cacheFlush(ctx context.Context) error {
+	n := 0
+	for _, path := range cacheParts {
+		var done api.Flushed
+		if err := c.client().Post(ctx, path+"/flush", nil, &done); err != nil {
 			return err
 		}
+		n += done.Flushed
 	}
-	return c.printFlushed(done.Flushed + pinned.Flushed)
+	return c.printFlushed(n)
 }
 
 func (c *cli) routeShow(ctx context.Context, args []string) error {
@@ -232,14 +241,13 @@ func (c *cli) routeShow(ctx context.Context, args []string) error {
 // cacheShow lists the destination cache as iproute2 lists route exceptions.
 func (c *cli) cacheShow(ctx context.Context) error {
 	var entries []api.CachedRoute
-	if err := c.client().Get(ctx, "/v1/route/cache", nil, &entries); err != nil {
-		return err
+	for _, path := range cacheParts {
+		var part []api.CachedRoute
+		if err := c.client().Get(ctx, path, nil, &part); err != nil {
+			return err
+		}
+		entries = append(entries, part...)
 	}
-	var pinned []api.CachedRoute
-	if err := c.client().Get(ctx, "/v1/route/pinned", nil, &pinned); err != nil {
-		return err
-	}
-	entries = append(entries, pinned...)
 	return each(c, entries, func(e api.CachedRoute) error {
 		text := line(e.Dst.String(), pair("from", text0(e.From)), pair("via", text0(e.Gateway)), pair("dev", e.Dev), fmt.Sprintf("metric %d", e.Metric))
 		for _, f := range e.Flags {
@@ -311,6 +319,9 @@ func explainText(x *routeapi.Explain) (lines []string) {
 	}
 	if f := x.Flow; f != nil {
 		lines = append(lines, "\t"+line("flow", f.Hash, fmt.Sprintf("src %s dst %s ipproto %d sport %d dport %d bucket %#x", f.Src, f.Dst, f.Proto, f.SPort, f.DPort, f.Bucket), when(f.Pinned, "pinned")))
+	}
+	if by := x.RedirectedBy; by.IsValid() {
+		lines = append(lines, "\t"+line("redirect by", by.String(), because(true, "")))
 	}
 	for _, s := range x.Sources {
 		lines = append(lines, "\t"+line("source", s.Addr.String(), "dev", s.Dev, because(s.Chosen, s.Why)))

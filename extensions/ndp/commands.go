@@ -26,6 +26,8 @@ func (m *Module) handle(h module.Host) {
 	h.Handle("GET", "/v1/ra", m.showRA)
 	h.Handle("POST", "/v1/ra/solicit", m.solicitRA)
 	h.Handle("POST", "/v1/ra/flush", m.flushRA)
+	h.Handle("GET", "/v1/route/redirect", m.showRedirects)
+	h.Handle("POST", "/v1/route/redirect/flush", m.flushRedirects)
 }
 
 // dev finds a link by name; "" with optional is none.

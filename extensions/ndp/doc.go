@@ -16,7 +16,7 @@
 //
 // State it owns: addresses and groups (published as module.Addrs), one neighbor cache for each
 // link (published as a table of immutable entries that the resolve hook reads), and what routers taught
-// (published as module.LearnedRoutes, to policyroute). Files: state_dir/stable_secret,
+// (published as module.LearnedRoutes and module.Redirects, to policyroute). Files: state_dir/stable_secret,
 // state_dir/advertised_prefixes.json, run_dir/resolv.conf.
 //
 // Limits: nud.max_neighbors entries a link, of them nud.max_unresolved unresolved, each holding

@@ -27,12 +27,14 @@ func FuzzMessages(f *testing.F) {
 	add(ra, ns)
 	add(ra, na)
 	add(ns, ra)
+	add(ra, ndwire.AppendRedirect(nil, ndwire.Redirect{Src: peerLL, Dst: global, Target: otherRouter, Destination: far, Packet: quoted(wire.UDP, 5, 53)}))
 	add(ra, ndwire.AppendRedirect(nil, ndwire.Redirect{Src: peerLL, Dst: global, Target: peerLL, Destination: global, TargetLLA: &peerMAC, Packet: ns}))
 	f.Fuzz(func(t *testing.T, a, b []byte) {
 		host := newBench(t, "fe80::1", "2001:db8::1/64")
 		host.m.links[1].cfg.host.TemporaryAddresses = true
 		host.change(func(l *module.Link) { l.Forwarding = false })
 		host.advance(5 * time.Second)
+		host.Routing = throughPeer{}
 		for _, msg := range [][]byte{a, b, a} {
 			if len(msg) < 8 || len(msg) > 1400 {
 				return
@@ -48,8 +50,8 @@ func FuzzMessages(f *testing.F) {
 			host.advance(time.Hour)
 			host.Sent, host.Published = nil, nil
 		}
-		if n := host.m.links[1].cache.Len(); n > 4096 || len(host.m.addrs) > 3+maxAutoPrefix*9 || len(host.Routes) > 16+128+64+maxRedirects {
-			t.Errorf("%d neighbors, %d addresses, %d routes", n, len(host.m.addrs), len(host.Routes))
+		if n := host.m.links[1].cache.Len(); n > 4096 || len(host.m.addrs) > 3+maxAutoPrefix*9 || len(host.Routes) > 16+128+64 || len(host.Redirects) > maxRedirects {
+			t.Errorf("%d neighbors, %d addresses, %d routes, %d redirects", n, len(host.m.addrs), len(host.Routes), len(host.Redirects))
 		}
 	})
 }

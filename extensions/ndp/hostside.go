@@ -338,6 +338,7 @@ func (m *Module) publishLearned(now clock.Instant) {
 	}
 	m.learned = false
 	var out []module.LearnedRoute
+	var redirected []module.Redirect
 	var cs []routers.Candidate
 	for _, i := range m.linkOrder() {
 		l := m.links[i]
@@ -350,7 +351,7 @@ func (m *Module) publishLearned(now clock.Instant) {
 				Prefix: p.Prefix, Link: i, Metric: metricOnLink, Pref: ndwire.Medium.String(), Protocol: "kernel", Expires: p.Until,
 			})
 		}
-		out = append(out, l.host.redirects.routes(i)...)
+		redirected = append(redirected, l.host.redirects.list(i)...)
 	}
 	routers.Choose(cs)
 	for _, c := range cs {
@@ -363,6 +364,10 @@ func (m *Module) publishLearned(now clock.Instant) {
 	if !reflect.DeepEqual(out, m.routes) {
 		m.routes = out
 		m.host.PublishRoutes(out)
+	}
+	if !slices.Equal(redirected, m.redirects) {
+		m.redirects = redirected
+		m.host.PublishRedirects(redirected)
 	}
 	m.resolvers.stale = true
 	m.writeResolvers(now)

@@ -44,6 +44,7 @@ type Module struct {
 	learned bool // what routers taught has to be published again
 
 	routes    []module.LearnedRoute // as published
+	redirects []module.Redirect     // as published
 	choice    []routers.Candidate   // what they were chosen from
 	resolvers resolvers
 	gateways  map[module.Hop]*gateway // of configured routes

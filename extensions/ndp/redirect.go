@@ -1,6 +1,7 @@
 package ndp
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"slices"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"leveret/appliance/module"
 	"leveret/appliance/packet"
 	"leveret/appliance/wire"
+	"leveret/extensions/ndp/ndpapi"
 	"leveret/extensions/ndp/ndwire"
 	"leveret/extensions/ndp/nud"
 )
@@ -77,16 +79,22 @@ func (m *Module) onLink(l *linkState, a netip.Addr) bool {
 type redirects []redirection
 
 type redirection struct {
-	dst, target netip.Addr // the same: dst is a neighbor
-	until       clock.Instant
+	dst, by netip.Addr // a destination, and the router that the routes to it lead through
+	target  netip.Addr // dst itself: it is a neighbor
+	until   clock.Instant
 }
 
-func (r *redirects) put(now clock.Instant, dst, target netip.Addr) {
-	r.drop(func(x redirection) bool { return x.dst == dst })
+// put notes that a router's packets to a destination go to a target now. A target may have redirected them
+// further, and that may have brought them back to the router.
+func (r *redirects) put(now clock.Instant, dst, by, target netip.Addr) {
+	r.drop(func(x redirection) bool { return x.dst == dst && x.by == by })
+	if target == by {
+		return
+	}
 	if len(*r) >= maxRedirects {
 		*r = slices.Delete(*r, 0, 1)
 	}
-	*r = append(*r, redirection{dst, target, now.Add(redirectLife)})
+	*r = append(*r, redirection{dst, by, target, now.Add(redirectLife)})
 }
 
 // drop forgets those that match, and reports whether there were any.
@@ -101,7 +109,12 @@ func (r *redirects) lost(target netip.Addr) bool {
 	return r.drop(func(x redirection) bool { return x.target == target })
 }
 
-func (r *redirects) flush() bool { return r.drop(func(redirection) bool { return true }) }
+// flush forgets all, and returns how many those were.
+func (r *redirects) flush() int {
+	n := len(*r)
+	*r = nil
+	return n
+}
 
 func (r *redirects) tick(now clock.Instant) bool {
 	return r.drop(func(x redirection) bool { return x.until <= now })
@@ -115,15 +128,9 @@ func (r *redirects) deadline() clock.Instant {
 	return (*r)[0].until
 }
 
-func (r *redirects) routes(link int) (out []module.LearnedRoute) {
+func (r *redirects) list(link int) (out []module.Redirect) {
 	for _, x := range *r {
-		lr := module.LearnedRoute{
-			Prefix: netip.PrefixFrom(x.dst, 128), Link: link, Metric: metricLearned, Pref: ndwire.Medium.String(), Protocol: "redirect", Expires: x.until,
-		}
-		if x.target != x.dst {
-			lr.Via = x.target
-		}
-		out = append(out, lr)
+		out = append(out, module.Redirect{Link: link, Dst: x.dst, By: x.by, Target: x.target})
 	}
 	return out
 }
@@ -139,12 +146,8 @@ func (m *Module) followRedirect(now clock.Instant, l *linkState, msg *ndwire.Mes
 	case m.find(l.index(), msg.Destination) != nil:
 		return []string{"the destination is this node"}
 	}
-	q := module.RouteQuery{Dst: msg.Destination, Out: l.index()}
-	if len(msg.Redirected) >= wire.IPv6HeaderLen { // the router may depend on the source (RFC 8028 3.4)
-		q.Src = netip.AddrFrom16([16]byte(msg.Redirected[8:24]))
-	}
-	r := m.host.Router().Route(q)
-	if r.Route == nil || r.NextHop != msg.Src {
+	by := m.redirectedFrom(l, msg)
+	if !by.IsValid() {
 		m.count.redirectsRefused.Inc()
 		return []string{"it is not from the next hop of its destination"}
 	}
@@ -158,7 +161,72 @@ func (m *Module) followRedirect(now clock.Instant, l *linkState, msg *ndwire.Mes
 	} else if isRouter {
 		m.apply(now, l, l.cache.IsRouter(msg.Target, m.effects[:0]))
 	}
-	l.host.redirects.put(now, msg.Destination, msg.Target)
+	l.host.redirects.put(now, msg.Destination, by, msg.Target)
 	m.learned = true
 	return nil
+}
+
+// redirectedFrom returns the router that the route of a redirected packet leads through: who sent the
+// Redirect, or who has redirected the packets to that one before. The zero Addr: they do not go there.
+func (m *Module) redirectedFrom(l *linkState, msg *ndwire.Message) netip.Addr {
+	q := about(msg)
+	for _, q.Out = range []int{0, l.index()} { // the packet may have been bound to the link
+		r := m.host.Router().Route(q)
+		if r.Route != nil && r.Gateway.IsValid() && r.Out == l.index() && r.NextHop == msg.Src {
+			return r.Gateway
+		}
+	}
+	return netip.Addr{}
+}
+
+// about asks for the route of a redirected packet, as far as the Redirect has it: rules may look at any of it,
+// and the router may depend on the source (RFC 8028 3.4).
+func about(msg *ndwire.Message) module.RouteQuery {
+	q := module.RouteQuery{Dst: msg.Destination}
+	b := msg.Redirected
+	if len(b) < wire.IPv6HeaderLen || [16]byte(b[24:40]) != q.Dst.As16() {
+		return q
+	}
+	var c wire.Chain
+	c.Walk(b)
+	q.Src, q.DSField, q.Proto = netip.AddrFrom16([16]byte(b[8:24])), b[0]<<4|b[1]>>4, c.Proto
+	if wire.HasPorts(c.Proto) && c.FragOffset == 0 && c.Off+4 <= len(b) {
+		q.SPort, q.DPort = binary.BigEndian.Uint16(b[c.Off:]), binary.BigEndian.Uint16(b[c.Off+2:])
+	}
+	return q
+}
+
+// showRedirects answers `route show cache`: the destinations that routers have redirected.
+func (m *Module) showRedirects(now clock.Instant, req module.Request) (any, error) {
+	if err := req.Selectors(); err != nil {
+		return nil, err
+	}
+	out := []ndpapi.Redirect{}
+	for _, i := range m.linkOrder() {
+		l := m.links[i]
+		if l.host == nil {
+			continue
+		}
+		for _, x := range l.host.redirects {
+			r := ndpapi.Redirect{Dst: x.dst, Gateway: x.target, Dev: l.cfg.name, Flags: []string{"redirect"}, Expires: int64(x.until.Sub(now) / time.Second)}
+			if x.target == x.dst {
+				r.Gateway = netip.Addr{}
+			}
+			out = append(out, r)
+		}
+	}
+	return out, nil
+}
+
+// flushRedirects answers `route flush cache`.
+func (m *Module) flushRedirects(now clock.Instant, _ module.Request) (any, error) {
+	n := 0
+	for _, l := range m.links {
+		if l.host != nil {
+			n += l.host.redirects.flush()
+		}
+	}
+	m.learned = true
+	m.publish(now)
+	return ndpapi.Flushed{Flushed: n}, nil
 }

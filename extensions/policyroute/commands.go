@@ -484,7 +484,7 @@ func (m *Module) get(now clock.Instant, req module.Request) (any, error) {
 	if req.Query["explain"] == "true" {
 		tr = &trace{}
 	}
-	res, byRule := m.answer(q, tr)
+	res := m.answer(q, tr)
 	if res.Route == nil {
 		return nil, module.Refuse("Network is unreachable")
 	}
@@ -505,7 +505,7 @@ func (m *Module) get(now clock.Instant, req module.Request) (any, error) {
 	switch {
 	case q.Src.IsValid():
 		out.From = q.Src.String()
-	case byRule:
+	case res.byRule:
 		out.From = res.Src.String()
 	case q.In == 0:
 		out.PrefSrc = res.Src
@@ -523,7 +523,13 @@ func (m *Module) get(now clock.Instant, req module.Request) (any, error) {
 		out.Gateway = res.NextHop
 	}
 	if tr != nil {
-		out.Explain = m.explain(now, tr, q, res)
+		out.Explain = m.explain(now, tr, q, &res)
+	}
+	if by := res.redirectedBy(); by.IsValid() {
+		out.Protocol = protoRedirect
+		if tr != nil {
+			out.Explain.RedirectedBy = by
+		}
 	}
 	if r.MTU != 0 || r.AdvMSS != 0 {
 		out.Metrics = []routeapi.Metrics{{MTU: r.MTU, AdvMSS: r.AdvMSS}}

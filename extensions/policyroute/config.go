@@ -100,7 +100,7 @@ func prepareMultipath(s module.Section) (mc MultipathConfig, err error) {
 }
 
 // CacheConfig is routing.destination_cache: how many flows keep to the next hop they were given, and for
-// how long after their last packet.
+// how long after their last packet. As many destinations can have a path MTU.
 type CacheConfig struct {
 	MaxEntries int           `mapstructure:"max_entries"`
 	Idle       time.Duration `mapstructure:"idle"`
@@ -131,6 +131,7 @@ func (m *Module) commitMultipath(mc MultipathConfig, cc CacheConfig) {
 	next.robin = mc.Select == "round_robin"
 	if cc != m.cache {
 		m.cache, next.pins = cc, pins.New(cc.MaxEntries, cc.Idle, m.flows)
+		m.host.LimitPathMTU(cc.MaxEntries)
 	}
 	next.policy, _ = nexthop.ParsePolicy(mc.Hash)
 	if mc.Seed != 0 {
@@ -386,5 +387,5 @@ func (m *Module) commitRoutes(now clock.Instant, want []placed, objects *nexthop
 // operators reports whether a route is of the configuration or of a command, not of an address or the
 // wire.
 func operators(r *fib.Route) bool {
-	return r.Protocol != protoKernel && r.Protocol != protoRA && r.Protocol != protoRedirect
+	return r.Protocol != protoKernel && r.Protocol != protoRA
 }

@@ -5,7 +5,7 @@
 // refusals of rules and routes are iproute2's; docs/differences.md lists where answers are not Linux's.
 //
 //	rule.Set ──▶ table (fib.Snapshot) ──▶ entry ──▶ one of several next hops ──▶ source (srcsel)
-//	    ▲ does the route conform to the rule? no: the next rule
+//	    ▲ does the route conform to the rule? no: the next rule      └─▶ redirects: has it redirected the destination?
 //
 // All that a search reads is one view, which workers load once for each vector. The loop changes it as
 // a whole: rules and routes of a new configuration become visible together.

@@ -15,25 +15,22 @@ import (
 )
 
 // explain says how an answer came about: the rules, the routes of the prefix, the flow, the sources.
-func (m *Module) explain(now clock.Instant, tr *trace, q module.RouteQuery, res module.RouteResult) *routeapi.Explain {
+func (m *Module) explain(now clock.Instant, tr *trace, q module.RouteQuery, a *answer) *routeapi.Explain {
 	v := m.view.Load()
 	out := &routeapi.Explain{Rules: m.renderTrace(tr)}
 	req := v.asked(&q)
 	if req.Mark != q.Mark {
 		out.FwMark = fmt.Sprintf("%#x", req.Mark)
 	}
-	if res.Route.Type != packet.RouteUnicast {
+	r := a.RouteResult.Route
+	if r.Type != packet.RouteUnicast {
 		return out
 	}
-	var used module.Hop
-	used.Link = res.Out
-	if res.NextHop != q.Dst {
-		used.Addr = res.NextHop
-	}
-	if t := m.tables[res.Route.Table]; t != nil {
-		out.Routes = m.explainRoutes(t, res.Route, used)
-		if e, ok := v.tables[t.slot].RIB().Get(res.Route.Prefix); ok {
-			out.Flow = m.explainFlow(now, v, e, &req, res.Route)
+	used := module.Hop{Link: a.Out, Addr: a.Gateway}
+	if t := m.tables[r.Table]; t != nil {
+		out.Routes = m.explainRoutes(t, r, used)
+		if e, ok := v.tables[t.slot].RIB().Get(r.Prefix); ok {
+			out.Flow = m.explainFlow(now, v, e, &req, r)
 		}
 	}
 	if !q.Src.IsValid() {

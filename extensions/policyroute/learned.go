@@ -12,9 +12,6 @@ import (
 // protoRA is the protocol of routes from Router Advertisements: they share by destination and source.
 const protoRA = "ra"
 
-// protoRedirect is that of routes from Redirects.
-const protoRedirect = "redirect"
-
 // protoKernel is that of the routes that follow from addresses and links.
 const protoKernel = "kernel"
 

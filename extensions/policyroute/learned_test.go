@@ -60,11 +60,6 @@ func TestLearnedRoutesComeAndGo(t *testing.T) {
 	if n := len(b.m.table(tableMain).Routes(defaultRoute)); n != 2 {
 		t.Errorf("%d default routes are listed", n)
 	}
-	redirect := module.LearnedRoute{Prefix: netip.MustParsePrefix("2001:db8:f::1/128"), Link: 2, Via: router1, Metric: 1024, Pref: "medium", Protocol: "redirect", Expires: clock.Never}
-	b.m.RoutesLearned(now, []module.LearnedRoute{learnedDefault(router2, "high"), redirect})
-	if got := b.sent("", "2001:db8:f::1") + " " + b.sent("", "2001:db8:f::2"); got != "fe80::a1 fe80::a2" {
-		t.Errorf("with a redirect: %s", got)
-	}
 	b.m.RoutesLearned(now, nil)
 	if got := b.sent("", "2001:db8:f::1"); got != "none" {
 		t.Errorf("all gone: %s", got)

@@ -116,4 +116,10 @@ func TestCacheConfig(t *testing.T) {
 			t.Errorf("%+v: %v", cc, err)
 		}
 	}
+	if b.PathMTUs != 16384 {
+		t.Errorf("by default %d path MTUs", b.PathMTUs)
+	}
+	if err := b.multipath(mc, CacheConfig{MaxEntries: 64, Idle: time.Minute}); err != nil || b.PathMTUs != 64 {
+		t.Errorf("%v, %d path MTUs, want as many as flows", err, b.PathMTUs)
+	}
 }

@@ -25,6 +25,9 @@ type view struct {
 	// objects are the ways that nexthop objects lead, by number.
 	objects map[uint32]*paths
 	choice  *choice
+	// redirects are what routers said about single destinations: no part of any table, so that they hold in
+	// all. nil = there are none.
+	redirects map[redirectKey][16]byte
 }
 
 // request is one question to the tables.
@@ -114,12 +117,25 @@ func (v *view) selectSource(dst *[16]byte, out int, via [16]byte) (src [16]byte,
 
 // Route implements [module.Router].
 func (m *Module) Route(q module.RouteQuery) module.RouteResult {
-	res, _ := m.answer(q, nil)
-	return res
+	return m.answer(q, nil).RouteResult
 }
 
-// answer answers a question; byRule reports that a rule on the source has chosen the source.
-func (m *Module) answer(q module.RouteQuery, tr *trace) (res module.RouteResult, byRule bool) {
+// answer is what a question comes to.
+type answer struct {
+	module.RouteResult
+	byRule bool // a rule on the source has chosen the source
+}
+
+// redirectedBy returns the router that has redirected what the question is about, if one has.
+func (a *answer) redirectedBy() netip.Addr {
+	if a.NextHop == a.Gateway {
+		return netip.Addr{}
+	}
+	return a.Gateway
+}
+
+// answer answers a question.
+func (m *Module) answer(q module.RouteQuery, tr *trace) (a answer) {
 	v := m.view.Load()
 	dst := q.Dst.As16()
 	hasSrc := q.Src.IsValid() && !q.Src.IsUnspecified()
@@ -130,45 +146,47 @@ func (m *Module) answer(q module.RouteQuery, tr *trace) (res module.RouteResult,
 		if preferred.IsValid() {
 			return preferred
 		}
-		a, ok := v.selectSource(&dst, out, via)
+		chosen, ok := v.selectSource(&dst, out, via)
 		if !ok {
 			return netip.Addr{}
 		}
-		return netip.AddrFrom16(a)
+		return netip.AddrFrom16(chosen)
 	}
-	if a := m.host.Addrs().Lookup(&dst, q.Out); a != nil && a.Assigned() {
+	if own := m.host.Addrs().Lookup(&dst, q.Out); own != nil && own.Assigned() {
 		r := &packet.Route{Type: packet.RouteLocal, Prefix: netip.PrefixFrom(q.Dst, 128), Table: tableLocal}
-		if a.Anycast {
+		if own.Anycast {
 			r.Type = packet.RouteAnycast
 		}
-		return module.RouteResult{Route: r, NextHop: q.Dst, Out: a.Link, Src: src(a.Link, [16]byte{}, netip.Addr{})}, false
+		a.RouteResult = module.RouteResult{Route: r, NextHop: q.Dst, Out: own.Link, Src: src(own.Link, [16]byte{}, netip.Addr{})}
+		return a
 	}
 	if q.Dst.IsMulticast() || q.Dst.IsLinkLocalUnicast() {
 		if q.Out == 0 {
-			return module.RouteResult{}, false
+			return a
 		}
 		r := &packet.Route{Prefix: netip.PrefixFrom(q.Dst, 128), Table: tableMain}
-		return module.RouteResult{Route: r, NextHop: q.Dst, Out: q.Out, Src: src(q.Out, [16]byte{}, netip.Addr{})}, false
+		a.RouteResult = module.RouteResult{Route: r, NextHop: q.Dst, Out: q.Out, Src: src(q.Out, [16]byte{}, netip.Addr{})}
+		return a
 	}
 	req := v.asked(&q)
 	f, chosen, byRule := v.search(&req, tr)
 	if f.Route == nil {
-		return module.RouteResult{}, false
+		return a
 	}
 	dev, gateway := f.via()
-	res = module.RouteResult{Route: f.Route, NextHop: q.Dst, Out: dev}
+	a = answer{module.RouteResult{Route: f.Route, NextHop: q.Dst, Out: dev}, byRule}
 	if f.Type != packet.RouteUnicast {
-		return res, false
+		return a
 	}
 	if !f.hop.onLink {
-		res.NextHop = netip.AddrFrom16(gateway)
+		a.Gateway, a.NextHop = netip.AddrFrom16(gateway), netip.AddrFrom16(v.nextHop(f.hop, &dst))
 	}
 	if byRule {
-		res.Src = netip.AddrFrom16(chosen)
+		a.Src = netip.AddrFrom16(chosen)
 	} else {
-		res.Src = src(dev, gateway, f.PrefSrc)
+		a.Src = src(dev, gateway, f.PrefSrc)
 	}
-	return res, byRule
+	return a
 }
 
 // RouteBatch implements [module.Router].
@@ -210,12 +228,12 @@ func (v *view) batchMain(ps []*packet.Packet) {
 			continue
 		}
 		if e.single && (p.Out == 0 || p.In != 0) {
-			take(p, e.best, addrs[i])
+			v.take(p, e.best, addrs[i])
 			continue
 		}
 		var q request
 		q.of(p, false)
-		take(p, v.pick(s, e, &q), addrs[i])
+		v.take(p, v.pick(s, e, &q), addrs[i])
 	}
 }
 
@@ -262,7 +280,7 @@ func (v *view) batchRules(ps []*packet.Packet) {
 				f = v.pick(s, out[k], q)
 			}
 			if _, _, why := v.conforms(at[i], f, q); why == "" {
-				take(ps[i], f, &q.Dst)
+				v.take(ps[i], f, &q.Dst)
 				at[i] = -1
 			} else {
 				at[i], ps[i].Route = v.nextTable(q, at[i]+1, nil)
@@ -350,7 +368,7 @@ func (q *request) of(p *packet.Packet, ports bool) {
 func linkScope(dst *[16]byte) bool { return dst[0] == 0xff || wire.IsLinkLocal(dst) }
 
 // take gives a packet its route. One of type throw is none: there is no table left to look into.
-func take(p *packet.Packet, f found, dst *[16]byte) {
+func (v *view) take(p *packet.Packet, f found, dst *[16]byte) {
 	if f.Route == nil || f.Type == packet.RouteThrow {
 		return
 	}
@@ -360,7 +378,7 @@ func take(p *packet.Packet, f found, dst *[16]byte) {
 	case f.hop.onLink:
 		p.Out, p.NextHop = f.hop.dev, *dst
 	default:
-		p.Out, p.NextHop = f.hop.dev, f.hop.gateway
+		p.Out, p.NextHop = f.hop.dev, v.nextHop(f.hop, dst)
 	}
 }
 

@@ -136,7 +136,8 @@ func (r *runner) sendRS(p *simnet.Peer, args []string) error {
 	return w.err
 }
 
-// sendRedirect sends "redirect DESTINATION TARGET from ROUTER to HOST [lla]".
+// sendRedirect sends "redirect DESTINATION TARGET from ROUTER to HOST [about SOURCE] [lla]"; about is the source of
+// the packet that was redirected.
 func (r *runner) sendRedirect(p *simnet.Peer, args []string) error {
 	w := &words{left: args}
 	m := ndwire.Redirect{Destination: w.addr(), Target: w.addr(), Src: netip.MustParseAddr("fe80::99")}
@@ -146,6 +147,8 @@ func (r *runner) sendRedirect(p *simnet.Peer, args []string) error {
 			m.Src = w.addr()
 		case "to":
 			m.Dst = w.addr()
+		case "about":
+			m.Packet = wire.AppendIPv6(nil, wire.IPv6Fields{NextHeader: wire.NoNext, HopLimit: 63, Src: w.addr(), Dst: m.Destination})
 		case "lla":
 			m.TargetLLA = &p.MAC
 		default:

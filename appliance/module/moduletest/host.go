@@ -28,9 +28,11 @@ type Host struct {
 	Published []Published
 	Counters  map[string]*module.Counter
 	Routes    []module.LearnedRoute
+	Redirects []module.Redirect
 	Gateways  []module.Hop
 	Silent    []module.Hop
 	Params    map[int]module.LinkParams
+	PathMTUs  int // by LimitPathMTU
 	Routing   module.Router
 }
 
@@ -78,6 +80,9 @@ func (h *Host) PublishAddrs(a *module.Addrs) { h.AddrSnap = a }
 // PublishRoutes implements [module.Host].
 func (h *Host) PublishRoutes(r []module.LearnedRoute) { h.Routes = r }
 
+// PublishRedirects implements [module.Host].
+func (h *Host) PublishRedirects(r []module.Redirect) { h.Redirects = r }
+
 // PublishGateways implements [module.Host].
 func (h *Host) PublishGateways(hops []module.Hop) { h.Gateways = hops }
 
@@ -86,6 +91,9 @@ func (h *Host) PublishSilent(hops []module.Hop) { h.Silent = hops }
 
 // SetLinkParams implements [module.Host].
 func (h *Host) SetLinkParams(link int, p module.LinkParams) { h.Params[link] = p }
+
+// LimitPathMTU implements [module.Host].
+func (h *Host) LimitPathMTU(n int) { h.PathMTUs = n }
 
 // Router implements [module.Host].
 func (h *Host) Router() module.Router { return h.Routing }

@@ -181,7 +181,7 @@ func inside(outer, p netip.Prefix) bool { return outer.Bits() <= p.Bits() && out
 // Multipath reports whether a route may be one of several next hops of its prefix and metric: through a
 // gateway, and not learned, as a learned one stands for itself.
 func (r *Route) Multipath() bool {
-	return r.Type == Unicast && r.Via.IsValid() && r.Protocol != "ra" && r.Protocol != "redirect"
+	return r.Type == Unicast && r.Via.IsValid() && r.Protocol != "ra"
 }
 
 // Sibling reports whether two routes are next hops of one.

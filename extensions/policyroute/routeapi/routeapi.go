@@ -45,6 +45,9 @@ type Explain struct {
 	Routes  []Candidate `json:"routes,omitempty"`  // of the prefix that answers, if there are several
 	Flow    *Flow       `json:"flow,omitempty"`    // if flows are shared out
 	Sources []Source    `json:"sources,omitempty"` // if the source was chosen
+	// RedirectedBy is the gateway of the route that was found, if it has redirected the destination (RFC
+	// 4861 8.3): the answer has the target's.
+	RedirectedBy netip.Addr `json:"redirected_by,omitzero"`
 }
 
 // Candidate is one route of the prefix.
