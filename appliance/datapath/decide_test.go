@@ -138,7 +138,7 @@ func TestForwardDecisions(t *testing.T) {
 // routeType adds a route of that type for an address.
 func routeType(a netip.Addr, typ packet.RouteType) func(*rig) {
 	return func(r *rig) {
-		r.router.routes = append(r.router.routes, &rigRoute{Route: packet.Route{Prefix: netip.PrefixFrom(a, 128), Type: typ}})
+		r.router.routes = append(r.router.routes, &rigRoute{Route: packet.Route{Type: typ}, prefix: netip.PrefixFrom(a, 128)})
 	}
 }
 

@@ -143,7 +143,7 @@ func TestOwnTCPTooLong(t *testing.T) {
 // TestPathMTU: a Packet Too Big makes later packets smaller, for ten minutes, and never larger.
 func TestPathMTU(t *testing.T) {
 	r := newRig(t)
-	r.router.routes = append(r.router.routes, &rigRoute{Route: packet.Route{Prefix: netip.MustParsePrefix("::/0")}, dev: 2, gateway: hostB})
+	r.router.routes = append(r.router.routes, &rigRoute{prefix: netip.MustParsePrefix("::/0"), dev: 2, gateway: hostB})
 	far := netip.MustParseAddr("2001:db8:f::1")
 	big := udp(routerB, far, pattern(1400))
 	count := func() int { r.send(big); return len(r.b.took()) }

@@ -76,6 +76,7 @@ type rigRouter struct {
 // rigRoute is a route with its next hop.
 type rigRoute struct {
 	packet.Route
+	prefix  netip.Prefix
 	dev     int
 	gateway netip.Addr // the zero Addr: the destination is on the link
 }
@@ -84,7 +85,7 @@ func (r *rigRouter) RouteBatch(ps []*packet.Packet) {
 	for _, p := range ps {
 		d := netip.AddrFrom16(*dst(p.Bytes()))
 		for _, rt := range r.routes {
-			if rt.Prefix.Contains(d) && (p.Out == 0 || p.Out == rt.dev) {
+			if rt.prefix.Contains(d) && (p.Out == 0 || p.Out == rt.dev) {
 				p.Route, p.Out, p.NextHop = &rt.Route, rt.dev, d.As16()
 				if rt.gateway.IsValid() {
 					p.NextHop = rt.gateway.As16()
@@ -158,7 +159,7 @@ func newRig(t testing.TB) *rig {
 		tun: &memPort{caps: link.Caps{Queues: 1, MaxFrame: 66000}, mtu: 1500, keep: true},
 	}
 	route := func(p string, dev int) *rigRoute {
-		return &rigRoute{Route: packet.Route{Prefix: netip.MustParsePrefix(p)}, dev: dev}
+		return &rigRoute{prefix: netip.MustParsePrefix(p), dev: dev}
 	}
 	r.router = &rigRouter{
 		routes: []*rigRoute{route("2001:db8:1::/64", 1), route("2001:db8:2::/64", 2), route("2001:db8:3::/64", 3)},

@@ -125,7 +125,8 @@ type RouteQuery struct {
 
 // RouteResult is the answer: a nil Route means no route.
 type RouteResult struct {
-	Route *packet.Route
+	Route  *packet.Route
+	Prefix netip.Prefix // that the route is of
 	// Gateway is that of the route; the zero Addr if the destination is on the link.
 	Gateway netip.Addr
 	NextHop netip.Addr // the gateway or the destination, or whom the gateway has redirected packets to

@@ -21,13 +21,12 @@ var routeTypes = [...]string{"unicast", "local", "anycast", "multicast", "blackh
 
 func (t RouteType) String() string { return routeTypes[t] }
 
-// Route is what a lookup found, but for the next hop, which the packet has: immutable, shared by every
-// packet that takes it.
+// Route is what a lookup found, but for prefix and next hop: immutable, shared by every packet that takes it
+// and by every prefix whose route says the same, so that of a million routes it is in the cache.
 type Route struct {
 	Type    RouteType
 	MTU     int // 0 = the link's
 	AdvMSS  int // the most that TCP announces as its MSS; 0 = what fits the link
-	Prefix  netip.Prefix
 	PrefSrc netip.Addr
 	Table   uint32
 	Metric  uint32

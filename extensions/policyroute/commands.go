@@ -514,7 +514,7 @@ func (m *Module) get(now clock.Instant, req module.Request) (any, error) {
 	if q.In != 0 {
 		out.IIF = m.links.Index(q.In).Name
 	}
-	for _, x := range m.tables[r.Table].Routes(r.Prefix) {
+	for _, x := range m.tables[r.Table].Routes(res.Prefix) {
 		if x.Metric == r.Metric && slices.ContainsFunc(m.hops(&x), func(h fib.Route) bool { return h.Link == res.Out && h.Via == res.Gateway }) {
 			out.Protocol, out.Pref = x.Protocol, x.Pref
 		}

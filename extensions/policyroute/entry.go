@@ -17,7 +17,8 @@ import (
 // found is what a lookup comes to. The zero found is no route.
 type found struct {
 	*packet.Route
-	hop *hop // where it leads; nil for types that lead nowhere
+	hop  *hop  // where it leads; nil for types that lead nowhere
+	bits uint8 // of the prefix, which holds the destination
 }
 
 // hop is where packets go. Immutable.
@@ -32,7 +33,7 @@ type hop struct {
 func (m *Module) hopTo(h module.Hop) *hop {
 	x := m.hopByName[h]
 	if x == nil {
-		if len(m.hopByName) > maxHops { // those that are gone have to be forgotten some time
+		if len(m.hopByName) > maxShared { // those that are gone have to be forgotten some time
 			clear(m.hopByName)
 		}
 		x = &hop{dev: h.Link, onLink: !h.Addr.IsValid()}
@@ -44,8 +45,8 @@ func (m *Module) hopTo(h module.Hop) *hop {
 	return x
 }
 
-// maxHops bounds the hops that are remembered to be shared.
-const maxHops = 4096
+// maxShared bounds the hops and the routes that are remembered to be shared.
+const maxShared = 4096
 
 // via returns the link and the gateway, as far as there are any.
 func (f found) via() (dev int, gateway [16]byte) {
@@ -58,7 +59,7 @@ func (f found) via() (dev int, gateway [16]byte) {
 // entry is what a prefix leads to. A prefix none of whose routes is in force has no entry. There may be a
 // million: what few of them need is in more.
 type entry struct {
-	best found // the route in force; the zero found = there are routes for some sources only
+	best found // the route in force; no Route = there are routes for some sources only
 	// object is the nexthop object that the prefix's only route names: the view has its paths, so that a
 	// change of the object is one change for however many prefixes. 0 = none.
 	object uint32
@@ -198,7 +199,7 @@ func (m *Module) entryOfAll(t *table, list []fib.Route) *entry {
 		n := slices.IndexFunc(list, func(r fib.Route) bool { return r.NHID != 0 })
 		if n == 0 {
 			r := &list[0]
-			levels = append(levels, &entry{best: found{Route: routeOf(t, r)}, object: r.NHID})
+			levels = append(levels, &entry{best: m.routeOf(t, r), object: r.NHID})
 			list = list[1:]
 			continue
 		}
@@ -233,9 +234,18 @@ func (m *more) chooseLevel(v *view, q *request) found {
 	return found{}
 }
 
-// routeOf is what packets get to know of a route.
-func routeOf(t *table, r *fib.Route) *packet.Route {
-	return &packet.Route{Type: packet.RouteType(r.Type), MTU: r.MTU, AdvMSS: r.AdvMSS, Prefix: r.Prefix, PrefSrc: r.PrefSrc, Table: uint32(t.id), Metric: r.Metric}
+// routeOf is what packets get to know of a route, without its next hop.
+func (m *Module) routeOf(t *table, r *fib.Route) found {
+	pr := packet.Route{Type: packet.RouteType(r.Type), MTU: r.MTU, AdvMSS: r.AdvMSS, PrefSrc: r.PrefSrc, Table: uint32(t.id), Metric: r.Metric}
+	shared := m.routeByValue[pr]
+	if shared == nil {
+		if len(m.routeByValue) > maxShared {
+			clear(m.routeByValue)
+		}
+		shared = &pr
+		m.routeByValue[pr] = shared
+	}
+	return found{Route: shared, bits: uint8(r.Prefix.Bits())}
 }
 
 // inForce is a route of the list and what packets get of it.
@@ -255,7 +265,7 @@ func (m *Module) entryOfSource(t *table, list []fib.Route, src netip.Prefix) *en
 		if t.slot == slotLocal && r.Type.HasDevice() { // the address snapshot answers for these
 			continue
 		}
-		x := inForce{r, found{Route: routeOf(t, r)}}
+		x := inForce{r, m.routeOf(t, r)}
 		if r.Type.HasDevice() {
 			x.hop = m.hopTo(hopOf(r))
 		}
@@ -298,10 +308,15 @@ func (m *Module) entryOfSource(t *table, list []fib.Route, src netip.Prefix) *en
 // rank orders the preferences of RFC 4191 2.1.
 func rank(pref string) int { return slices.Index([]string{"low", "medium", "high"}, pref) }
 
-// group names the prefix of a route in the destination cache.
-func (f found) group() uint64 {
-	a := f.Prefix.Addr().As16()
-	return mix(uint64(f.Table)<<8|uint64(f.Prefix.Bits()), &a)
+// prefix returns the prefix of the route to a destination.
+func (f found) prefix(dst *[16]byte) netip.Prefix {
+	return netip.PrefixFrom(netip.AddrFrom16(*dst), int(f.bits)).Masked()
+}
+
+// group names the prefix of a route to a destination in the destination cache.
+func (f found) group(dst *[16]byte) uint64 {
+	a := f.prefix(dst).Addr().As16()
+	return mix(uint64(f.Table)<<8|uint64(f.bits), &a)
 }
 
 // memberOf names a next hop in the destination cache by its link and gateway.

@@ -17,7 +17,7 @@ import (
 // explain says how an answer came about: the rules, the routes of the prefix, the flow, the sources.
 func (m *Module) explain(now clock.Instant, tr *trace, q module.RouteQuery, a *answer) *routeapi.Explain {
 	v := m.view.Load()
-	out := &routeapi.Explain{Rules: m.renderTrace(tr)}
+	out := &routeapi.Explain{Rules: m.renderTrace(tr, q.Dst.As16())}
 	req := v.asked(&q)
 	if req.Mark != q.Mark {
 		out.FwMark = fmt.Sprintf("%#x", req.Mark)
@@ -28,9 +28,9 @@ func (m *Module) explain(now clock.Instant, tr *trace, q module.RouteQuery, a *a
 	}
 	used := module.Hop{Link: a.Out, Addr: a.Gateway}
 	if t := m.tables[r.Table]; t != nil {
-		out.Routes = m.explainRoutes(t, r, used)
-		if e, ok := v.tables[t.slot].RIB().Get(r.Prefix); ok {
-			out.Flow = m.explainFlow(now, v, e, &req, r)
+		out.Routes = m.explainRoutes(t, a, used)
+		if e, ok := v.tables[t.slot].RIB().Get(a.Prefix); ok {
+			out.Flow = m.explainFlow(now, v, e, &req, a)
 		}
 	}
 	if !q.Src.IsValid() {
@@ -40,12 +40,12 @@ func (m *Module) explain(now clock.Instant, tr *trace, q module.RouteQuery, a *a
 }
 
 // explainRoutes says of each way of a prefix why it is not used, if there are several.
-func (m *Module) explainRoutes(t *table, r *packet.Route, used module.Hop) (out []routeapi.Candidate) {
+func (m *Module) explainRoutes(t *table, a *answer, used module.Hop) (out []routeapi.Candidate) {
 	var list []fib.Route
-	for _, x := range t.Routes(r.Prefix) {
+	for _, x := range t.Routes(a.Prefix) {
 		list = append(list, m.hops(&x)...)
 	}
-	at := slices.IndexFunc(list, func(x fib.Route) bool { return x.Metric == r.Metric && hopOf(&x) == used })
+	at := slices.IndexFunc(list, func(x fib.Route) bool { return x.Metric == a.Route.Metric && hopOf(&x) == used })
 	if len(list) < 2 || at < 0 {
 		return nil
 	}
@@ -75,41 +75,43 @@ func (m *Module) explainRoutes(t *table, r *packet.Route, used module.Hop) (out 
 	return out
 }
 
-// sharing returns the paths that answer with a route of a prefix, nil if it is not shared out.
-func (e *entry) sharing(v *view, q *request, r *packet.Route) *paths {
-	if e.object != 0 && e.best.Route == r {
-		if p := v.objects[e.object]; p != nil && len(p.ways) > 1 {
-			return p
-		}
+// sharing returns the first paths of a prefix that lead to a hop, nil if nothing is shared out.
+func (e *entry) sharing(v *view, q *request, h *hop) *paths {
+	if p := v.objects[e.object]; p != nil && len(p.ways) > 1 && p.leadsTo(h) {
+		return p
 	}
 	if e.more == nil {
 		return nil
 	}
 	for _, x := range e.more.bySource {
 		if q.HasSrc && x.src.Contains(netip.AddrFrom16(q.Src)) {
-			if p := x.entry.sharing(v, q, r); p != nil {
+			if p := x.entry.sharing(v, q, h); p != nil {
 				return p
 			}
 		}
 	}
 	for _, l := range e.more.levels {
-		if p := l.sharing(v, q, r); p != nil {
+		if p := l.sharing(v, q, h); p != nil {
 			return p
 		}
 	}
-	if p := e.more.paths; p != nil && slices.ContainsFunc(p.ways, func(w way) bool { return w.Route == r }) {
+	if p := e.more.paths; p != nil && p.leadsTo(h) {
 		return p
 	}
 	return nil
 }
 
+func (p *paths) leadsTo(h *hop) bool {
+	return slices.ContainsFunc(p.ways, func(w way) bool { return w.hop == h })
+}
+
 // explainFlow says what is hashed and what comes of it; nil if nothing is.
-func (m *Module) explainFlow(now clock.Instant, v *view, e *entry, q *request, r *packet.Route) *routeapi.Flow {
-	p := e.sharing(v, q, r)
+func (m *Module) explainFlow(now clock.Instant, v *view, e *entry, q *request, a *answer) *routeapi.Flow {
+	p := e.sharing(v, q, m.hopTo(module.Hop{Link: a.Out, Addr: a.Gateway}))
 	if p == nil || q.Out != 0 {
 		return nil
 	}
-	f, hash, name := v.choice.flowOf(q, found{Route: r}.group())
+	f, hash, name := v.choice.flowOf(q, found{Route: a.Route, bits: uint8(a.Prefix.Bits())}.group(&q.Dst))
 	out := &routeapi.Flow{
 		Hash: v.choice.policy.String(), Src: netip.AddrFrom16(f.Src), Dst: netip.AddrFrom16(f.Dst), Proto: f.Proto, SPort: f.SPort, DPort: f.DPort,
 	}

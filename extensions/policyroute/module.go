@@ -6,6 +6,7 @@ import (
 
 	"leveret/appliance/clock"
 	"leveret/appliance/module"
+	"leveret/appliance/packet"
 	"leveret/extensions/policyroute/fib"
 	"leveret/extensions/policyroute/nexthop"
 	"leveret/extensions/policyroute/pins"
@@ -36,11 +37,12 @@ type Module struct {
 	kernel  map[kernelKey]fib.Route // connected and local routes, by what makes them
 	learned map[learnedKey]module.LearnedRoute
 	// lastLearned is all that was learned; learned leaves out what is connected anyway.
-	lastLearned []module.LearnedRoute
-	links       *module.Links
-	addrs       *module.Addrs
-	hopByName   map[module.Hop]*hop // shared by routes
-	gateways    map[module.Hop]int  // of configured routes: how many lead through each
+	lastLearned  []module.LearnedRoute
+	links        *module.Links
+	addrs        *module.Addrs
+	routeByValue map[packet.Route]*packet.Route // shared by prefixes
+	hopByName    map[module.Hop]*hop            // shared by routes
+	gateways     map[module.Hop]int             // of configured routes: how many lead through each
 	// gatewaysChanged: some came or went since they were published.
 	gatewaysChanged bool
 	silent          map[module.Hop]bool // those that do not answer
@@ -66,7 +68,7 @@ func New() *Module {
 		kernel:   map[kernelKey]fib.Route{},
 		learned:  map[learnedKey]module.LearnedRoute{},
 		expiring: map[prefixKey]clock.Instant{}, gateways: map[module.Hop]int{},
-		objects: nexthop.NewObjects(), resilient: map[uint32]*resilient{}, hopByName: map[module.Hop]*hop{}, objectUsers: map[uint32]map[prefixKey]int{},
+		objects: nexthop.NewObjects(), resilient: map[uint32]*resilient{}, hopByName: map[module.Hop]*hop{}, routeByValue: map[packet.Route]*packet.Route{}, objectUsers: map[uint32]map[prefixKey]int{},
 		links: module.NewLinks(nil), addrs: module.NewAddrs(nil, nil),
 	}
 	m.view.Store(&view{labels: srcsel.DefaultPolicy})

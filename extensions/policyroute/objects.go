@@ -213,8 +213,8 @@ func (m *Module) checkHop(via netip.Addr, link int) (int, error) {
 	}
 	a := via.As16()
 	if link == 0 {
-		e, ok := m.view.Load().tables[slotMain].Lookup(&a)
-		if !ok || e.best.hop == nil || !e.best.hop.onLink {
+		e := m.view.Load().tables[slotMain].Lookup(&a)
+		if e == nil || e.best.hop == nil || !e.best.hop.onLink {
 			return 0, module.Refuse("No route to host")
 		}
 		link = e.best.hop.dev

@@ -82,7 +82,7 @@ func (p *paths) choose(v *view, e *entry, q *request) found {
 	if w.Route != nil || w.hop == nil {
 		return w.found
 	}
-	return found{e.best.Route, w.hop}
+	return found{e.best.Route, w.hop, e.best.bits}
 }
 
 // flowOf returns what makes a request one of a flow, its hash, and its name in the destination cache.
@@ -114,7 +114,7 @@ func (p *paths) byBucket(v *view, q *request) *way {
 // nothing.
 func (p *paths) byHash(v *view, e *entry, q *request) *way {
 	c := v.choice
-	_, hash, flow := c.flowOf(q, e.best.group())
+	_, hash, flow := c.flowOf(q, e.best.group(&q.Dst))
 	if member, ok := c.pinned(&flow, q); ok {
 		for i := range p.ways {
 			if p.ways[i].member == member {
@@ -230,7 +230,7 @@ func (e *entry) share(v *view, q *request) found {
 		flow.Src = q.Src
 		flow.Hash = mix(c.key[1], &q.Src)
 	}
-	flow.Hash = max(flow.Hash^hash^e.best.group(), 1)
+	flow.Hash = max(flow.Hash^hash^e.best.group(&q.Dst), 1)
 	if member, ok := c.pinned(&flow, q); ok {
 		for i := range routers {
 			if r := &routers[i]; r.member == member && fits(r) {

@@ -40,7 +40,7 @@ type table struct {
 // compilation is the result of one in the background.
 type compilation struct {
 	table      *table
-	snapshot   *fib.Snapshot[*entry]
+	snapshot   *fib.Snapshot[entry]
 	generation int
 }
 
@@ -57,7 +57,7 @@ func (m *Module) table(id uint32) *table {
 		t = &table{id: int(id), slot: len(m.slots)}
 		m.tables[id] = t
 		m.slots = append(m.slots, t)
-		m.store(func(v *view) { v.tables = append(slices.Clone(v.tables), fib.Empty[*entry]()) })
+		m.store(func(v *view) { v.tables = append(slices.Clone(v.tables), fib.Empty[entry]()) })
 	}
 	return t
 }
@@ -181,7 +181,7 @@ func (m *Module) together(change func()) {
 		}
 		for p := range ps {
 			e := m.entryOf(t, p)
-			s = s.With(p, e, e != nil)
+			s = s.With(p, e)
 			if t.compiling {
 				t.since = append(t.since, p)
 			}
@@ -204,7 +204,7 @@ func (m *Module) publish(id uint32, p netip.Prefix) {
 }
 
 // rebuild makes a table's snapshot from nothing. A compilation under way is of no use then.
-func (m *Module) rebuild(t *table) *fib.Snapshot[*entry] {
+func (m *Module) rebuild(t *table) *fib.Snapshot[entry] {
 	rib := new(bart.Table[*entry])
 	t.Each(func(p netip.Prefix, list []fib.Route) {
 		if e := m.entryFor(t, list); e != nil {
@@ -217,7 +217,7 @@ func (m *Module) rebuild(t *table) *fib.Snapshot[*entry] {
 }
 
 // compiledNow compiles a small table with its changes.
-func (m *Module) compiledNow(t *table, s *fib.Snapshot[*entry]) *fib.Snapshot[*entry] {
+func (m *Module) compiledNow(t *table, s *fib.Snapshot[entry]) *fib.Snapshot[entry] {
 	if t.compiling || s.Changed() == 0 || s.RIB().Size() > compileAtOnce {
 		return s
 	}

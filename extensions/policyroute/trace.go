@@ -1,7 +1,6 @@
 package policyroute
 
 import (
-	"leveret/appliance/packet"
 	"leveret/extensions/policyroute/routeapi"
 	"leveret/extensions/policyroute/rule"
 )
@@ -12,9 +11,9 @@ type trace struct{ steps []step }
 // step is one rule that was asked.
 type step struct {
 	rule   *rule.Compiled
-	misfit string        // the word of its selector that the request does not conform to
-	why    string        // why the route of its table does not conform to it
-	route  *packet.Route // of its table
+	misfit string // the word of its selector that the request does not conform to
+	why    string // why the route of its table does not conform to it
+	found         // of its table
 }
 
 // asked notes the rules from one index to the one that the request conforms to; -1 = to the end.
@@ -40,20 +39,20 @@ func (t *trace) asked(v *view, q *request, from, to int) {
 }
 
 // answered notes what the table of the last rule had, and why that is not used; "" = it is.
-func (t *trace) answered(r *packet.Route, why string) {
+func (t *trace) answered(f found, why string) {
 	if t != nil {
 		last := &t.steps[len(t.steps)-1]
-		last.route, last.why = r, why
+		last.found, last.why = f, why
 	}
 }
 
 // renderTrace writes a search in the words of the commands.
-func (m *Module) renderTrace(t *trace) []routeapi.Step {
+func (m *Module) renderTrace(t *trace, dst [16]byte) []routeapi.Step {
 	var out []routeapi.Step
 	for _, s := range t.steps {
 		x := routeapi.Step{Rule: m.renderRule(s.rule.Rule), Conforms: s.misfit == "", Why: s.misfit, Refused: s.why}
-		if s.route != nil && s.route.Prefix.IsValid() { // a blackhole nexthop's has none
-			x.Route = dstText(s.route.Prefix)
+		if s.Route != nil {
+			x.Route = dstText(s.prefix(&dst))
 		}
 		x.Used = x.Conforms && s.why == "" && s.rule.Rule.Action != rule.Nop && s.rule.Rule.Action != rule.Goto
 		out = append(out, x)

@@ -17,11 +17,11 @@ import (
 // a part of a change.
 type view struct {
 	rules  *rule.Set
-	plain  bool                    // the rules are the two that every node begins with: table main alone is searched
-	tables []*fib.Snapshot[*entry] // by slot
-	cands  []srcsel.Candidate      // the addresses of this node
-	labels *srcsel.PolicyTable     // RFC 6724 2.1
-	marks  []mark                  // what packets that come in are marked with
+	plain  bool                   // the rules are the two that every node begins with: table main alone is searched
+	tables []*fib.Snapshot[entry] // by slot
+	cands  []srcsel.Candidate     // the addresses of this node
+	labels *srcsel.PolicyTable    // RFC 6724 2.1
+	marks  []mark                 // what packets that come in are marked with
 	// objects are the ways that nexthop objects lead, by number.
 	objects map[uint32]*paths
 	choice  *choice
@@ -47,7 +47,7 @@ func (v *view) search(q *request, tr *trace) (f found, src [16]byte, byRule bool
 	for i >= 0 {
 		f := v.lookup(v.rules.Act(i).Slot, q)
 		src, byRule, why := v.conforms(i, f, q)
-		tr.answered(f.Route, why)
+		tr.answered(f, why)
 		if why == "" {
 			return f, src, byRule
 		}
@@ -65,7 +65,7 @@ func (v *view) conforms(i int, f found, q *request) (src [16]byte, byRule bool, 
 		why = "no route"
 	case f.Type == packet.RouteThrow:
 		why = "throw"
-	case f.Prefix.Bits() <= int(act.Suppress) && f.Type <= packet.RouteMulticast: // as Linux, what rejects is not suppressed
+	case int(f.bits) <= int(act.Suppress) && f.Type <= packet.RouteMulticast: // as Linux, what rejects is not suppressed
 		why = "suppressed"
 	case !q.HasSrc && act.BySource:
 		dev, gateway := f.via()
@@ -79,8 +79,8 @@ func (v *view) conforms(i int, f found, q *request) (src [16]byte, byRule bool, 
 // lookup returns what one table has for a request.
 func (v *view) lookup(slot int32, q *request) found {
 	s := v.tables[slot]
-	e, ok := s.Lookup(&q.Dst)
-	if !ok {
+	e := s.Lookup(&q.Dst)
+	if e == nil {
 		return found{}
 	}
 	return v.pick(s, e, q)
@@ -89,7 +89,7 @@ func (v *view) lookup(slot int32, q *request) found {
 // pick returns the route of a table for a request whose longest prefix there is e's. A prefix that has
 // none for this source or this link, or whose nexthop object leads nowhere, leaves the answer to a
 // shorter one.
-func (v *view) pick(s *fib.Snapshot[*entry], e *entry, q *request) found {
+func (v *view) pick(s *fib.Snapshot[entry], e *entry, q *request) found {
 	if f := e.choose(v, q); f.Route != nil {
 		return f
 	}
@@ -153,19 +153,19 @@ func (m *Module) answer(q module.RouteQuery, tr *trace) (a answer) {
 		return netip.AddrFrom16(chosen)
 	}
 	if own := m.host.Addrs().Lookup(&dst, q.Out); own != nil && own.Assigned() {
-		r := &packet.Route{Type: packet.RouteLocal, Prefix: netip.PrefixFrom(q.Dst, 128), Table: tableLocal}
+		r := &packet.Route{Type: packet.RouteLocal, Table: tableLocal}
 		if own.Anycast {
 			r.Type = packet.RouteAnycast
 		}
-		a.RouteResult = module.RouteResult{Route: r, NextHop: q.Dst, Out: own.Link, Src: src(own.Link, [16]byte{}, netip.Addr{})}
+		a.RouteResult = module.RouteResult{Route: r, Prefix: netip.PrefixFrom(q.Dst, 128), NextHop: q.Dst, Out: own.Link, Src: src(own.Link, [16]byte{}, netip.Addr{})}
 		return a
 	}
 	if q.Dst.IsMulticast() || q.Dst.IsLinkLocalUnicast() {
 		if q.Out == 0 {
 			return a
 		}
-		r := &packet.Route{Prefix: netip.PrefixFrom(q.Dst, 128), Table: tableMain}
-		a.RouteResult = module.RouteResult{Route: r, NextHop: q.Dst, Out: q.Out, Src: src(q.Out, [16]byte{}, netip.Addr{})}
+		r := &packet.Route{Table: tableMain}
+		a.RouteResult = module.RouteResult{Route: r, Prefix: netip.PrefixFrom(q.Dst, 128), NextHop: q.Dst, Out: q.Out, Src: src(q.Out, [16]byte{}, netip.Addr{})}
 		return a
 	}
 	req := v.asked(&q)
@@ -174,7 +174,7 @@ func (m *Module) answer(q module.RouteQuery, tr *trace) (a answer) {
 		return a
 	}
 	dev, gateway := f.via()
-	a = answer{module.RouteResult{Route: f.Route, NextHop: q.Dst, Out: dev}, byRule}
+	a = answer{module.RouteResult{Route: f.Route, Prefix: f.prefix(&dst), NextHop: q.Dst, Out: dev}, byRule}
 	if f.Type != packet.RouteUnicast {
 		return a
 	}
@@ -317,7 +317,7 @@ func (v *view) nextTable(q *request, from int, tr *trace) (i int, end *packet.Ro
 			if v.tables[act.Slot].RIB().Size() > 0 {
 				return i, nil
 			}
-			tr.answered(nil, "no route")
+			tr.answered(found{}, "no route")
 		case rule.Goto:
 			if act.Next >= 0 {
 				from = int(act.Next)

@@ -37,24 +37,23 @@ func randomIn(r *rand.Rand, p netip.Prefix) [16]byte {
 	return a
 }
 
-func check(t *testing.T, s *Snapshot[int], rib *bart.Table[int], probes [][16]byte) {
+func check(t *testing.T, s *Snapshot[int], rib *bart.Table[*int], probes [][16]byte) {
 	t.Helper()
-	addrs, out := make([]*[16]byte, len(probes)), make([]int, len(probes))
+	addrs, out := make([]*[16]byte, len(probes)), make([]*int, len(probes))
 	for i := range probes {
-		addrs[i], out[i] = &probes[i], -1
+		addrs[i] = &probes[i]
 	}
 	s.Batch(addrs, out)
+	text := func(v *int) string {
+		if v == nil {
+			return "none"
+		}
+		return fmt.Sprint(*v)
+	}
 	for i := range probes {
-		want, ok := rib.Lookup(netip.AddrFrom16(probes[i]))
-		if !ok {
-			want = -1
-		}
-		one, ok := s.Lookup(&probes[i])
-		if !ok {
-			one = -1
-		}
-		if out[i] != want || one != want {
-			t.Fatalf("%s: batch %d, single %d, want %d", netip.AddrFrom16(probes[i]), out[i], one, want)
+		want, _ := rib.Lookup(netip.AddrFrom16(probes[i]))
+		if one := s.Lookup(&probes[i]); text(out[i]) != text(want) || text(one) != text(want) {
+			t.Fatalf("%s: batch %s, single %s, want %s", netip.AddrFrom16(probes[i]), text(out[i]), text(one), text(want))
 		}
 	}
 }
@@ -63,11 +62,11 @@ func check(t *testing.T, s *Snapshot[int], rib *bart.Table[int], probes [][16]by
 func TestCompiledAgreesWithBart(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	for _, n := range []int{0, 1, 7, 8, 9, 64, 1000, 100000} {
-		rib := new(bart.Table[int])
+		rib := new(bart.Table[*int])
 		probes := [][16]byte{{}, {0: 0xff, 1: 0xff, 2: 0xff, 3: 0xff, 4: 0xff, 5: 0xff, 6: 0xff, 7: 0xff, 8: 0xff}}
 		for i := range n {
 			p := randomPrefix(r)
-			rib.Insert(p, i)
+			rib.Insert(p, new(i))
 			if len(probes) < 20000 {
 				probes = append(probes, randomIn(r, p), p.Addr().As16())
 			}
@@ -84,7 +83,7 @@ func TestCompiledAgreesWithBart(t *testing.T) {
 func TestSnapshotFollowsChanges(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		r := rand.New(rand.NewPCG(rapid.Uint64().Draw(rt, "seed"), 1))
-		s, want := Empty[int](), new(bart.Table[int])
+		s, want := Empty[int](), new(bart.Table[*int])
 		var pool []netip.Prefix
 		for range 20 {
 			pool = append(pool, randomPrefix(r))
@@ -95,11 +94,12 @@ func TestSnapshotFollowsChanges(t *testing.T) {
 		for i := range 60 {
 			p := pool[r.IntN(len(pool))]
 			if r.IntN(3) == 0 {
-				s = s.With(p, 0, false)
+				s = s.With(p, nil)
 				want.Delete(p)
 			} else {
-				s = s.With(p, i, true)
-				want.Insert(p, i)
+				v := new(i)
+				s = s.With(p, v)
+				want.Insert(p, v)
 			}
 			since = append(since, p)
 			switch r.IntN(5) {
@@ -173,10 +173,10 @@ func TestLookupsDoNotAllocate(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 8))
 	s := Empty[int]()
 	for i := range 200 {
-		s = s.With(randomPrefix(r), i, true)
+		s = s.With(randomPrefix(r), new(i))
 	}
-	s = Compile(s.RIB()).With(netip.MustParsePrefix("2001:db8::/32"), 1, true)
-	probes, addrs, out := make([][16]byte, 32), make([]*[16]byte, 32), make([]int, 32)
+	s = Compile(s.RIB()).With(netip.MustParsePrefix("2001:db8::/32"), new(1))
+	probes, addrs, out := make([][16]byte, 32), make([]*[16]byte, 32), make([]*int, 32)
 	for i := range probes {
 		probes[i] = randomIn(r, netip.MustParsePrefix("2000::/3"))
 		addrs[i] = &probes[i]
@@ -189,13 +189,13 @@ func TestLookupsDoNotAllocate(t *testing.T) {
 func BenchmarkBatch(b *testing.B) {
 	for _, n := range []int{10, 1000, 100000, 1000000} {
 		r := rand.New(rand.NewPCG(1, 2))
-		rib := new(bart.Table[int])
+		rib := new(bart.Table[*int])
 		var ps []netip.Prefix
 		for i := range n {
 			var a [16]byte
 			binary.BigEndian.PutUint64(a[:], 0x2000<<48|r.Uint64()>>3)
 			p := netip.PrefixFrom(netip.AddrFrom16(a), 32+r.IntN(17)).Masked()
-			rib.Insert(p, i)
+			rib.Insert(p, new(i))
 			ps = append(ps, p)
 		}
 		s := Compile(rib)
@@ -205,7 +205,7 @@ func BenchmarkBatch(b *testing.B) {
 		}
 		for _, batch := range []int{1, 32} {
 			b.Run(fmt.Sprintf("routes%d/batch%d", n, batch), func(b *testing.B) {
-				addrs, out := make([]*[16]byte, batch), make([]int, batch)
+				addrs, out := make([]*[16]byte, batch), make([]*int, batch)
 				for i := 0; i < b.N; i += batch {
 					for j := range addrs {
 						addrs[j] = &probes[(i+j)&(1<<16-1)]

@@ -14,36 +14,38 @@ import (
 // prefixes that have changed since are in changed, and an address inside one of them is looked up
 // in rib, which is always up to date: slower, but right, and no other address is touched.
 type Snapshot[V any] struct {
-	rib     *bart.Table[V] // every prefix with the route in force
-	changed *bart.Lite     // prefixes that the compiled form does not know; nil = none
+	rib     *bart.Table[*V] // every prefix with the route in force
+	changed *bart.Lite      // prefixes that the compiled form does not know; nil = none
 
 	flat *flat
-	vals []V
-	host map[[16]byte]V // /128
-	long *bart.Table[V] // /65 to /127; nil = none
+	vals []V             // copies, one behind the other: of a million, one less has to be fetched from memory
+	host map[[16]byte]*V // /128
+	long *bart.Table[*V] // /65 to /127; nil = none
 }
 
 // Empty returns the snapshot of no routes.
-func Empty[V any]() *Snapshot[V] { return Compile(new(bart.Table[V])) }
+func Empty[V any]() *Snapshot[V] { return Compile(new(bart.Table[*V])) }
 
 // Compile makes the searchable form of rib, which must not be changed in place any more. It takes
-// about half a second for a million prefixes and may run on any goroutine.
-func Compile[V any](rib *bart.Table[V]) *Snapshot[V] {
+// about half a second for a million prefixes and may run on any goroutine. What rib holds is copied, and must
+// not be changed any more either.
+func Compile[V any](rib *bart.Table[*V]) *Snapshot[V] {
 	s := &Snapshot[V]{rib: rib}
 	es := make([]interval, 0, rib.Size())
+	s.vals = make([]V, 0, rib.Size())
 	for p, v := range rib.All() {
 		switch bits := p.Bits(); {
 		case bits <= 64:
 			es = append(es, intervalOf(p, int32(len(s.vals))))
-			s.vals = append(s.vals, v)
+			s.vals = append(s.vals, *v)
 		case bits == 128:
 			if s.host == nil {
-				s.host = map[[16]byte]V{}
+				s.host = map[[16]byte]*V{}
 			}
 			s.host[p.Addr().As16()] = v
 		default:
 			if s.long == nil {
-				s.long = new(bart.Table[V])
+				s.long = new(bart.Table[*V])
 			}
 			s.long.Insert(p, v)
 		}
@@ -52,11 +54,11 @@ func Compile[V any](rib *bart.Table[V]) *Snapshot[V] {
 	return s
 }
 
-// With returns the snapshot after the route in force for p became v, or, with ok false, after p
-// lost its last route. The receiver stays as it is.
-func (s *Snapshot[V]) With(p netip.Prefix, v V, ok bool) *Snapshot[V] {
+// With returns the snapshot after the route in force for p became v, or, with nil, after p lost its last
+// route. The receiver stays as it is.
+func (s *Snapshot[V]) With(p netip.Prefix, v *V) *Snapshot[V] {
 	n := *s
-	if ok {
+	if v != nil {
 		n.rib = s.rib.InsertPersist(p, v)
 	} else {
 		n.rib = s.rib.DeletePersist(p)
@@ -84,7 +86,7 @@ func (s *Snapshot[V]) Rebase(fresh *Snapshot[V], since []netip.Prefix) *Snapshot
 }
 
 // RIB returns the prefixes with the routes in force; it must not be changed.
-func (s *Snapshot[V]) RIB() *bart.Table[V] { return s.rib }
+func (s *Snapshot[V]) RIB() *bart.Table[*V] { return s.rib }
 
 // Changed returns how many prefixes the compiled form does not know.
 func (s *Snapshot[V]) Changed() int {
@@ -94,22 +96,22 @@ func (s *Snapshot[V]) Changed() int {
 	return s.changed.Size()
 }
 
-// Lookup returns the longest match for one address.
-func (s *Snapshot[V]) Lookup(addr *[16]byte) (v V, ok bool) {
-	if v, done, ok := s.special(addr); done {
-		return v, ok
+// Lookup returns the longest match for one address, nil if there is none.
+func (s *Snapshot[V]) Lookup(addr *[16]byte) *V {
+	if v, done := s.special(addr); done {
+		return v
 	}
 	x, out := [1]uint64{binary.BigEndian.Uint64(addr[:])}, [1]int32{}
 	s.flat.lookup(x[:], out[:])
 	if out[0] < 0 {
-		return v, false
+		return nil
 	}
-	return s.vals[out[0]], true
+	return &s.vals[out[0]]
 }
 
 // Batch looks up addrs and puts the answers into out, index by index; an address without a route
 // leaves its place as it is.
-func (s *Snapshot[V]) Batch(addrs []*[16]byte, out []V) {
+func (s *Snapshot[V]) Batch(addrs []*[16]byte, out []*V) {
 	var x [batchSize]uint64
 	var idx [batchSize]int32
 	for len(addrs) > 0 {
@@ -119,18 +121,16 @@ func (s *Snapshot[V]) Batch(addrs []*[16]byte, out []V) {
 		}
 		s.flat.lookup(x[:n], idx[:n])
 		for i, a := range addrs[:n] {
-			if s.plain() {
-				if idx[i] >= 0 {
-					out[i] = s.vals[idx[i]]
+			if !s.plain() {
+				if v, done := s.special(a); done {
+					if v != nil {
+						out[i] = v
+					}
+					continue
 				}
-				continue
 			}
-			if v, done, ok := s.special(a); done {
-				if ok {
-					out[i] = v
-				}
-			} else if idx[i] >= 0 {
-				out[i] = s.vals[idx[i]]
+			if idx[i] >= 0 {
+				out[i] = &s.vals[idx[i]]
 			}
 		}
 		addrs, out = addrs[n:], out[n:]
@@ -141,22 +141,22 @@ func (s *Snapshot[V]) Batch(addrs []*[16]byte, out []V) {
 func (s *Snapshot[V]) plain() bool { return s.changed == nil && s.host == nil && s.long == nil }
 
 // special answers for what the flat form does not hold; done says that it did.
-func (s *Snapshot[V]) special(addr *[16]byte) (v V, done, ok bool) {
+func (s *Snapshot[V]) special(addr *[16]byte) (v *V, done bool) {
 	if s.changed != nil {
 		if a := netip.AddrFrom16(*addr); s.changed.Contains(a) {
-			v, ok = s.rib.Lookup(a)
-			return v, true, ok
+			v, _ = s.rib.Lookup(a)
+			return v, true
 		}
 	}
 	if s.host != nil {
-		if v, ok = s.host[*addr]; ok {
-			return v, true, true
+		if v = s.host[*addr]; v != nil {
+			return v, true
 		}
 	}
 	if s.long != nil {
-		if v, ok = s.long.Lookup(netip.AddrFrom16(*addr)); ok {
-			return v, true, true
+		if v, done = s.long.Lookup(netip.AddrFrom16(*addr)); done {
+			return v, true
 		}
 	}
-	return v, false, false
+	return nil, false
 }

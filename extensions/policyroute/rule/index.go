@@ -277,7 +277,7 @@ func (x *index) next(set *Set, q *Request, from int) int {
 // fits reports whether q, which has the values of a rule's shape, conforms to the rule.
 func (s *Set) fits(i int, q *Request) bool { return s.acts[i].exact || s.rules[i].Conforms(q) }
 
-// table is a hash table of spans with open addressing, at most half full: one look is one cache line. It is
+// table is a hash table of spans with open addressing, at most three quarters full: one look is a cache line or two. It is
 // not changed once the index is in use.
 type table[K comparable] []slot[K]
 
@@ -291,7 +291,7 @@ var free = span{first: -1, more: -1}
 
 // newTable returns a table for up to n keys.
 func newTable[K comparable](n int) table[K] {
-	t := make(table[K], 1<<bits.Len(uint(2*n-1)))
+	t := make(table[K], 1<<bits.Len(uint(n+n/3)))
 	for i := range t {
 		t[i].span = free
 	}
