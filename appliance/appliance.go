@@ -78,6 +78,8 @@ type Appliance struct {
 
 	linkSnap atomic.Pointer[module.Links]
 	addrSnap atomic.Pointer[module.Addrs]
+	// resolvers are what a module has learned.
+	resolvers atomic.Pointer[module.Resolvers]
 
 	// applyMu is held while the configuration or a link changes.
 	applyMu    sync.Mutex
@@ -123,6 +125,7 @@ func New(o Options) (*Appliance, error) {
 	}
 	a.linkSnap.Store(module.NewLinks(nil))
 	a.addrSnap.Store(module.NewAddrs(nil, nil))
+	a.resolvers.Store(&module.Resolvers{})
 	seed, err := newSeed(o.Root.System.Seed)
 	if err != nil {
 		return nil, err

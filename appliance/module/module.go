@@ -202,6 +202,9 @@ type Host interface {
 	// answer. Each keeps the slice, and only one module calls it.
 	PublishGateways([]Hop)
 	PublishSilent([]Hop)
+	// PublishResolvers replaces the resolvers this module has learned; it keeps the slices. Only one
+	// module does so.
+	PublishResolvers(Resolvers)
 	// SetLinkParams replaces what routers said about a link; it shows in [Host.Links] a moment
 	// later. Any goroutine.
 	SetLinkParams(link int, p LinkParams)
