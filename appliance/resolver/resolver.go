@@ -95,7 +95,7 @@ func (r *Resolver) Lookup(ctx context.Context, name string) ([]netip.Addr, error
 		return nil, fmt.Errorf("%s: %w", name, ErrUnknown)
 	}
 	if len(known.Servers) == 0 {
-		return nil, fmt.Errorf("%s: %w: no resolver is known; use an address, or a link that accepts router advertisements with RDNSS", name, ErrTemporary)
+		return nil, fmt.Errorf("%s: %w: no resolver is known: no router announces one (RDNSS) on a link that learns (host.accept_ra); give an address instead", name, ErrTemporary)
 	}
 	servers := known.Servers[:min(len(known.Servers), maxServers)]
 	end := r.o.Clock.Now().Add(patience)
