@@ -38,6 +38,7 @@ race: ## all tests with the race detector
 
 norace: ## what the race detector cannot run
 	$(GO) test ./cmd/... # the command scripts run as processes of their own, without it
+	$(GO) test -run TestChangesAreVisibleAtOnce ./extensions/policyroute
 	$(GO) test -run Alloc ./appliance/netstack # it makes pools forget, so allocations are counted without it
 
 fuzz: ## every fuzz target for FUZZTIME each

@@ -53,7 +53,7 @@ func (m *Module) apply(now clock.Instant, l *linkState, es []nud.Effect) {
 			m.routerLost(l, e.Addr)
 		case nud.Removed:
 			l.table.remove(e.Addr)
-			if e.Old == nud.Probe || e.Old == nud.Unreachable {
+			if e.Why == "" && (e.Old == nud.Probe || e.Old == nud.Unreachable) { // it was asked and did not answer
 				m.routerSilent(now, l, e.Addr)
 				m.gatewayAnswers(now, l, e.Addr, false)
 			}

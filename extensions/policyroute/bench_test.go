@@ -14,7 +14,7 @@ import (
 
 // filled is a module with n rules on the source, each leading to one of three small tables without the
 // route, and table main with that many routes.
-func filled(b *testing.B, rules, routes int) *bench {
+func filled(b testing.TB, rules, routes int) *bench {
 	x := newBench(b)
 	var specs []routeapi.RuleSpec
 	for i := range rules {

@@ -515,7 +515,7 @@ func (m *Module) get(now clock.Instant, req module.Request) (any, error) {
 		out.IIF = m.links.Index(q.In).Name
 	}
 	for _, x := range m.tables[r.Table].Routes(r.Prefix) {
-		if x.Metric == r.Metric && slices.ContainsFunc(m.hops(&x), func(h fib.Route) bool { return h.Link == res.Out }) {
+		if x.Metric == r.Metric && slices.ContainsFunc(m.hops(&x), func(h fib.Route) bool { return h.Link == res.Out && h.Via == res.Gateway }) {
 			out.Protocol, out.Pref = x.Protocol, x.Pref
 		}
 	}

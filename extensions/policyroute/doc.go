@@ -17,7 +17,8 @@
 // Which of several next hops a flow goes by: of those with the least metric that answer, those with the
 // highest preference; of them the one that the flow has already (pins), else by hash or in turn. So a
 // flow whose gateway falls silent goes by another one, and comes back when a preferred one answers; among
-// equals it stays. Routers that advertised themselves are shared by destination, and by the prefixes they
+// equals it stays. Flows are remembered only where there is a choice: beside a gateway that was alone a
+// second one takes its share of all of them. Routers that advertised themselves are shared by destination, and by the prefixes they
 // advertised. A resilient group keeps flows in its buckets, not in the cache.
 //
 // A route that names a nexthop object has no next hop of its own: the view has one for each object, so

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"leveret/appliance/module"
+	"leveret/extensions/policyroute/routeapi"
 )
 
 // TestSilentGateways: of gateways with one metric those that answer share; a worse metric is used before
@@ -39,5 +40,39 @@ func TestSilentGateways(t *testing.T) {
 	b.apply()
 	if len(b.Gateways) != 0 {
 		t.Errorf("gateways without routes: %v", b.Gateways)
+	}
+}
+
+// TestPreferredGatewayAnswersAgain: three gateways of one metric and three preferences. When the high one falls
+// silent, flows go by the medium one, those in use as well; when it answers, all come back to it.
+func TestPreferredGatewayAnswersAgain(t *testing.T) {
+	b := newBench(t)
+	add := func(via, pref string) module.Hop {
+		r := routeapi.Request{Op: "append", Dst: "default", Via: netip.MustParseAddr(via), Dev: "wan0", Pref: pref}
+		if _, err := b.m.change(b.Manual.Now(), ask(nil, r)); err != nil {
+			t.Fatal(err)
+		}
+		return module.Hop{Link: 2, Addr: r.Via}
+	}
+	high, _, _ := add("fe80::10", "high"), add("fe80::11", "medium"), add("fe80::12", "low")
+	use := func() string {
+		seen := map[string]int{}
+		for range 3 {
+			for s := range uint16(100) {
+				seen[b.hop(tcpPacket(s, -1))]++
+			}
+		}
+		return fmt.Sprint(seen)
+	}
+	for i, c := range []struct {
+		silent []module.Hop
+		want   string
+	}{
+		{nil, "map[fe80::10:300]"}, {[]module.Hop{high}, "map[fe80::11:300]"}, {nil, "map[fe80::10:300]"},
+	} {
+		b.m.GatewaysSilent(b.Manual.Now(), c.silent)
+		if got := use(); got != c.want {
+			t.Errorf("step %d: %s, want %s", i, got, c.want)
+		}
 	}
 }

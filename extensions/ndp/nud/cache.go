@@ -309,7 +309,7 @@ func (c *Cache) Delete(a netip.Addr, out []Effect) ([]Effect, bool) {
 	if e == nil {
 		return out, false
 	}
-	return c.drop(e, WhyFlushed, out), true
+	return c.drop(e, e.State, WhyFlushed, out), true
 }
 
 // Flush removes the entries that match takes and returns how many those were.
@@ -317,7 +317,7 @@ func (c *Cache) Flush(match func(*Entry) bool, out []Effect) ([]Effect, int) {
 	n := 0
 	for _, e := range c.All() {
 		if match(e) {
-			out = c.drop(e, WhyFlushed, out)
+			out = c.drop(e, e.State, WhyFlushed, out)
 			n++
 		}
 	}
@@ -359,7 +359,7 @@ func (c *Cache) step(now clock.Instant, e *Entry, t Trigger, lla LLA, router boo
 		c.arm(e, now.Add(failedTime))
 	}
 	if r.do&remove != 0 {
-		return c.drop(e, "", out)
+		return c.drop(e, old, "", out)
 	}
 	if changed {
 		out = append(out, Effect{Kind: Changed, Addr: e.Addr, LLA: e.LLA, Entry: e, Old: old, Ref: r.ref})
@@ -427,14 +427,14 @@ func (c *Cache) insert(a netip.Addr) *Entry {
 	return e
 }
 
-// drop takes an entry out.
-func (c *Cache) drop(e *Entry, why string, out []Effect) []Effect {
-	queue, old := e.queue, e.State
+// drop takes out an entry that was in the state old.
+func (c *Cache) drop(e *Entry, old State, why string, out []Effect) []Effect {
+	queue := e.queue
 	c.enter(e, None)
 	e.queue = nil
 	delete(c.entries, e.Addr)
 	if len(queue) > 0 {
 		out = append(out, Effect{Kind: Dropped, Addr: e.Addr, Pkts: queue, Why: why})
 	}
-	return append(out, Effect{Kind: Removed, Addr: e.Addr, Entry: e, Old: old})
+	return append(out, Effect{Kind: Removed, Addr: e.Addr, Entry: e, Old: old, Why: why})
 }

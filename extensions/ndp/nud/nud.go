@@ -205,10 +205,10 @@ type Effect struct {
 	Addr  netip.Addr
 	LLA   LLA
 	Entry *Entry // Changed, Removed: borrowed
-	Old   State  // Changed: the state before
+	Old   State  // Changed, Removed: the state before
 	Ref   string // Changed: the section of RFC 4861 it rests on
 	Pkts  []any  // Release, GiveUp, Dropped: the queued packets, oldest first
-	Why   string // Dropped
+	Why   string // Dropped; Removed: empty if it was asked and did not answer
 }
 
 // EffectKind says what to do.

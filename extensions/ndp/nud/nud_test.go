@@ -169,6 +169,24 @@ func TestRows(t *testing.T) {
 	}
 }
 
+// TestRemovedSaysWhetherItAnswered: of an entry that was probed in vain it is known that the neighbor does not
+// answer; of one that an operator took away, whatever its state, it is not.
+func TestRemovedSaysWhetherItAnswered(t *testing.T) {
+	last := func(es []Effect) Effect { return es[len(es)-1] }
+	c := in(t, Probe)
+	var es []Effect
+	for c.Get(peer) != nil {
+		es = c.Tick(c.Deadline(), nil)
+	}
+	if e := last(es); e.Kind != Removed || e.Old != Probe || e.Why != "" {
+		t.Errorf("probed in vain: %+v", e)
+	}
+	es, _ = in(t, Probe).Delete(peer, nil)
+	if e := last(es); e.Kind != Removed || e.Old != Probe || e.Why != WhyFlushed {
+		t.Errorf("deleted: %+v", e)
+	}
+}
+
 // TestProbesEndAfterThree: row 19.
 func TestProbesEndAfterThree(t *testing.T) {
 	c := in(t, Delay)

@@ -56,7 +56,7 @@ func (c *Cache) room(known bool, out *[]Effect) bool {
 		return false
 	}
 	c.Evicted[victim.State]++
-	*out = c.drop(victim, WhyTableFull, *out)
+	*out = c.drop(victim, victim.State, WhyTableFull, *out)
 	return true
 }
 

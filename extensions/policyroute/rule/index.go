@@ -73,16 +73,24 @@ type key struct {
 func newIndex(rules []Compiled, acts []Act) *index {
 	x := &index{lists: [][]int32{nil}}
 	at, size := map[shape]int{}, []int{}
+	groups := make([]int, len(rules)) // of each rule
 	for i := range rules {
-		sh, _ := rules[i].shape()
+		sh := rules[i].shape()
 		acts[i].exact = rules[i].exact()
-		g, ok := at[sh]
+		var g int
+		var ok bool
+		if i > 0 && sh == x.groups[groups[i-1]].shape { // mostly
+			g, ok = groups[i-1], true
+		} else {
+			g, ok = at[sh]
+		}
 		if !ok {
 			g = len(x.groups)
 			at[sh] = g
 			x.groups = append(x.groups, group{shape: sh, kind: sh.kind(), first: i, all: none})
 			size = append(size, 0)
 		}
+		groups[i] = g
 		size[g]++
 	}
 	for g := range x.groups {
@@ -94,8 +102,9 @@ func newIndex(rules []Compiled, acts []Act) *index {
 		}
 	}
 	for i := range rules {
-		sh, k := rules[i].shape()
-		x.add(&x.groups[at[sh]], &k, int32(i))
+		g := &x.groups[groups[i]]
+		k := rules[i].values(&g.shape)
+		x.add(g, &k, int32(i))
 	}
 	return x // in the order of first, as the rules are
 }
@@ -160,14 +169,21 @@ func (g *group) find(q *Request) span {
 	return g.rules.find(k.hash(), k)
 }
 
-// shape returns what a rule selects by, and the values.
-func (c *Compiled) shape() (s shape, k key) {
+// shape returns what a rule selects by: nothing, if it takes what its selector does not.
+func (c *Compiled) shape() (s shape) {
 	if c.not {
-		return s, k
+		return s
 	}
-	s = shape{
+	return shape{
 		src: [2]uint64{c.src.mhi, c.src.mlo}, dst: [2]uint64{c.dst.mhi, c.dst.mlo}, in: c.in != 0, out: c.out != 0, mark: c.mask,
 		dsField: c.dsField != 0, proto: c.proto != 0, sport: c.sport.exact(), dport: c.dport.exact(),
+	}
+}
+
+// values returns what a rule of a shape wants there.
+func (c *Compiled) values(s *shape) (k key) {
+	if c.not {
+		return k
 	}
 	k = key{
 		src: [2]uint64{c.src.hi, c.src.lo}, dst: [2]uint64{c.dst.hi, c.dst.lo}, in: int32(c.in), out: int32(c.out), mark: c.mark & c.mask,
@@ -179,7 +195,7 @@ func (c *Compiled) shape() (s shape, k key) {
 	if s.dport {
 		k.dport = c.dport.Low
 	}
-	return s, k
+	return k
 }
 
 func (p Ports) exact() bool { return p.High != 0 && p.Low == p.High }

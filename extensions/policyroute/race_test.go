@@ -1,0 +1,5 @@
+//go:build race
+
+package policyroute
+
+const raceEnabled = true
