@@ -13,31 +13,35 @@ import (
 // The compiled form is rebuilt in the background when a table is large. Until that is done, the
 // prefixes that have changed since are in changed, and an address inside one of them is looked up
 // in rib, which is always up to date: slower, but right, and no other address is touched.
-type Snapshot[V any] struct {
+type Snapshot[V comparable] struct {
 	rib     *bart.Table[*V] // every prefix with the route in force
 	changed *bart.Lite      // prefixes that the compiled form does not know; nil = none
 
 	flat *flat
-	vals []V             // copies, one behind the other: of a million, one less has to be fetched from memory
+	vals []V             // copies, each once: what a million prefixes lead to is few things, and they stay in the cache
 	host map[[16]byte]*V // /128
 	long *bart.Table[*V] // /65 to /127; nil = none
 }
 
 // Empty returns the snapshot of no routes.
-func Empty[V any]() *Snapshot[V] { return Compile(new(bart.Table[*V])) }
+func Empty[V comparable]() *Snapshot[V] { return Compile(new(bart.Table[*V])) }
 
 // Compile makes the searchable form of rib, which must not be changed in place any more. It takes
 // about half a second for a million prefixes and may run on any goroutine. What rib holds is copied, and must
 // not be changed any more either.
-func Compile[V any](rib *bart.Table[*V]) *Snapshot[V] {
+func Compile[V comparable](rib *bart.Table[*V]) *Snapshot[V] {
 	s := &Snapshot[V]{rib: rib}
 	es := make([]interval, 0, rib.Size())
-	s.vals = make([]V, 0, rib.Size())
+	seen := map[V]int32{}
 	for p, v := range rib.All() {
 		switch bits := p.Bits(); {
 		case bits <= 64:
-			es = append(es, intervalOf(p, int32(len(s.vals))))
-			s.vals = append(s.vals, *v)
+			at, ok := seen[*v]
+			if !ok {
+				at = int32(len(s.vals))
+				seen[*v], s.vals = at, append(s.vals, *v)
+			}
+			es = append(es, intervalOf(p, at))
 		case bits == 128:
 			if s.host == nil {
 				s.host = map[[16]byte]*V{}
