@@ -81,7 +81,7 @@ func flow(src, dst string, proto uint8, sport, dport uint16) Flow {
 	return Flow{Src: ip(src), Dst: ip(dst), Proto: proto, SPort: sport, DPort: dport}
 }
 
-func opaque(src, dst string, proto uint8) Flow {
+func hidden(src, dst string, proto uint8) Flow {
 	return Flow{Src: ip(src), Dst: ip(dst), Proto: proto, Opaque: true}
 }
 
@@ -98,54 +98,54 @@ var decodings = []struct {
 }{
 	{"tcp", packet(wire.TCP, tcp), 0, flow(srcAddr, dstAddr, wire.TCP, 4000, 443), nil},
 	{"tcp cut to 4 octets", packet(wire.TCP, tcp[:4]), 0, flow(srcAddr, dstAddr, wire.TCP, 4000, 443), nil},
-	{"tcp cut to 3 octets", packet(wire.TCP, tcp[:3]), 0, opaque(srcAddr, dstAddr, wire.TCP), nil},
+	{"tcp cut to 3 octets", packet(wire.TCP, tcp[:3]), 0, hidden(srcAddr, dstAddr, wire.TCP), nil},
 	{"udp", packet(wire.UDP, tcp[:8]), 0, flow(srcAddr, dstAddr, wire.UDP, 4000, 443), nil},
 	{"udplite", packet(wire.UDPLite, tcp[:8]), 0, flow(srcAddr, dstAddr, wire.UDPLite, 4000, 443), nil},
 	{"sctp", packet(wire.SCTP, tcp[:12]), 0, flow(srcAddr, dstAddr, wire.SCTP, 4000, 443), nil},
 	{"dccp", packet(wire.DCCP, tcp[:12]), 0, flow(srcAddr, dstAddr, wire.DCCP, 4000, 443), nil},
 	{"icmpv6", packet(wire.ICMPv6, echo), 0, flow(srcAddr, dstAddr, wire.ICMPv6, 128, 0), nil},
-	{"icmpv6 cut to 1 octet", packet(wire.ICMPv6, echo[:1]), 0, opaque(srcAddr, dstAddr, wire.ICMPv6), nil},
+	{"icmpv6 cut to 1 octet", packet(wire.ICMPv6, echo[:1]), 0, hidden(srcAddr, dstAddr, wire.ICMPv6), nil},
 	{"mh", packet(wire.MH, bu), 0, flow(srcAddr, dstAddr, wire.MH, 5, 0), nil},
 	{"mh with something behind it", packet(wire.MH, append([]byte{wire.TCP}, append(bu[1:], tcp...)...)), 0, flow(srcAddr, dstAddr, wire.MH, 5, 0), nil},
 	{"mh cut to 3 octets", packet(wire.MH, bu[:3]), 0, flow(srcAddr, dstAddr, wire.MH, 5, 0), nil},
-	{"mh cut to 2 octets", packet(wire.MH, bu[:2]), 0, opaque(srcAddr, dstAddr, wire.MH), nil},
+	{"mh cut to 2 octets", packet(wire.MH, bu[:2]), 0, hidden(srcAddr, dstAddr, wire.MH), nil},
 	{"gre with key", packet(wire.GRE, gre), 0, flow(srcAddr, dstAddr, wire.GRE, 1, 2), nil},
 	{"gre with checksum and key", packet(wire.GRE, greSum), 0, flow(srcAddr, dstAddr, wire.GRE, 1, 2), nil},
-	{"gre without key", packet(wire.GRE, []byte{0, 0, 0x86, 0xdd, 1, 2, 3, 4}), 0, opaque(srcAddr, dstAddr, wire.GRE), nil},
-	{"gre version 1", packet(wire.GRE, []byte{0x20, 1, 0x88, 0x0b, 1, 2, 3, 4}), 0, opaque(srcAddr, dstAddr, wire.GRE), nil},
-	{"gre cut", packet(wire.GRE, greSum[:11]), 0, opaque(srcAddr, dstAddr, wire.GRE), nil},
-	{"esp: its SPI is no port", packet(wire.ESP, tcp), 0, opaque(srcAddr, dstAddr, wire.ESP), nil},
-	{"ah", packet(wire.TCP, tcp, ah), 0, opaque(srcAddr, dstAddr, wire.AH), nil},
+	{"gre without key", packet(wire.GRE, []byte{0, 0, 0x86, 0xdd, 1, 2, 3, 4}), 0, hidden(srcAddr, dstAddr, wire.GRE), nil},
+	{"gre version 1", packet(wire.GRE, []byte{0x20, 1, 0x88, 0x0b, 1, 2, 3, 4}), 0, hidden(srcAddr, dstAddr, wire.GRE), nil},
+	{"gre cut", packet(wire.GRE, greSum[:11]), 0, hidden(srcAddr, dstAddr, wire.GRE), nil},
+	{"esp: its SPI is no port", packet(wire.ESP, tcp), 0, hidden(srcAddr, dstAddr, wire.ESP), nil},
+	{"ah", packet(wire.TCP, tcp, ah), 0, hidden(srcAddr, dstAddr, wire.AH), nil},
 	{"through ah", packet(wire.TCP, tcp, dopt, ah), ThroughAH, flow(srcAddr, dstAddr, wire.TCP, 4000, 443), nil},
-	{"ah in front of esp", packet(wire.ESP, tcp, ah), ThroughAH, opaque(srcAddr, dstAddr, wire.ESP), nil},
-	{"no next header", packet(wire.NoNext, tcp), 0, opaque(srcAddr, dstAddr, wire.NoNext), nil},
-	{"nothing behind the header", packet(wire.TCP, nil), 0, opaque(srcAddr, dstAddr, wire.TCP), nil},
-	{"a tunnel", packet(wire.IPv6Encap, packet(wire.TCP, tcp)), 0, opaque(srcAddr, dstAddr, wire.IPv6Encap), nil},
-	{"hip", packet(wire.HIP, []byte{wire.TCP, 0, 1, 1, 0, 0, 0, 0, 1, 2, 3, 4}), 0, opaque(srcAddr, dstAddr, wire.HIP), nil},
+	{"ah in front of esp", packet(wire.ESP, tcp, ah), ThroughAH, hidden(srcAddr, dstAddr, wire.ESP), nil},
+	{"no next header", packet(wire.NoNext, tcp), 0, hidden(srcAddr, dstAddr, wire.NoNext), nil},
+	{"nothing behind the header", packet(wire.TCP, nil), 0, hidden(srcAddr, dstAddr, wire.TCP), nil},
+	{"a tunnel", packet(wire.IPv6Encap, packet(wire.TCP, tcp)), 0, hidden(srcAddr, dstAddr, wire.IPv6Encap), nil},
+	{"hip", packet(wire.HIP, []byte{wire.TCP, 0, 1, 1, 0, 0, 0, 0, 1, 2, 3, 4}), 0, hidden(srcAddr, dstAddr, wire.HIP), nil},
 	{"all headers", packet(wire.TCP, tcp, hbh, dopt, rh2(1, peerHome), hao(homeAddr), frag(0, 1), dopt), 0, flow(homeAddr, peerHome, wire.TCP, 4000, 443), nil},
 	{"all headers, of the wire", packet(wire.TCP, tcp, hbh, dopt, rh2(1, peerHome), hao(homeAddr), frag(0, 1), dopt), Wire, flow(srcAddr, dstAddr, wire.TCP, 4000, 443), nil},
 	{"type 2, done", packet(wire.TCP, tcp, rh2(0, peerHome)), 0, flow(srcAddr, dstAddr, wire.TCP, 4000, 443), nil},
 	{"type 4 is none of home addresses", packet(wire.TCP, tcp, ext(wire.Routing, 0, 4, 1, 0, 0, 0, 0)), 0, flow(srcAddr, dstAddr, wire.TCP, 4000, 443), nil},
 	{"first fragment", packet(wire.UDP, tcp[:8], frag(0, 1)), 0, flow(srcAddr, dstAddr, wire.UDP, 4000, 443), nil},
-	{"first fragment that ends inside the chain", packet(wire.TCP, []byte{wire.TCP, 1, 1, 4}, frag(0, 1), dopt)[:52], 0, opaque(srcAddr, dstAddr, 0), nil},
-	{"other fragment", packet(wire.TCP, tcp, frag(8, 0)), 0, opaque(srcAddr, dstAddr, wire.TCP), nil},
-	{"other fragment with a home address", packet(wire.TCP, tcp, hao(homeAddr), frag(1480, 1)), 0, opaque(homeAddr, dstAddr, wire.TCP), nil},
-	{"other fragment, headers before the protocol", packet(wire.TCP, tcp, frag(8, 0), dopt), 0, opaque(srcAddr, dstAddr, 0), nil},
-	{"other fragment of a fragment", packet(wire.TCP, tcp, frag(0, 0), frag(8, 0)), 0, opaque(srcAddr, dstAddr, wire.TCP), nil},
+	{"first fragment that ends inside the chain", packet(wire.TCP, []byte{wire.TCP, 1, 1, 4}, frag(0, 1), dopt)[:52], 0, hidden(srcAddr, dstAddr, 0), nil},
+	{"other fragment", packet(wire.TCP, tcp, frag(8, 0)), 0, hidden(srcAddr, dstAddr, wire.TCP), nil},
+	{"other fragment with a home address", packet(wire.TCP, tcp, hao(homeAddr), frag(1480, 1)), 0, hidden(homeAddr, dstAddr, wire.TCP), nil},
+	{"other fragment, headers before the protocol", packet(wire.TCP, tcp, frag(8, 0), dopt), 0, hidden(srcAddr, dstAddr, 0), nil},
+	{"other fragment of a fragment", packet(wire.TCP, tcp, frag(0, 0), frag(8, 0)), 0, hidden(srcAddr, dstAddr, wire.TCP), nil},
 	{"atomic fragment", packet(wire.TCP, tcp, frag(0, 0)), 0, flow(srcAddr, dstAddr, wire.TCP, 4000, 443), nil},
-	{"the link's padding is not ports", append(packet(wire.TCP, nil), tcp...), 0, opaque(srcAddr, dstAddr, wire.TCP), nil},
-	{"chain cut short", packet(wire.TCP, tcp, hbh, dopt)[:50], 0, opaque(srcAddr, dstAddr, 0), nil},
-	{"ah cut short", packet(wire.TCP, tcp, ah)[:50], 0, opaque(srcAddr, dstAddr, wire.AH), nil},
-	{"ah cut short, looked through", packet(wire.TCP, tcp, ah)[:50], ThroughAH, opaque(srcAddr, dstAddr, 0), nil},
+	{"the link's padding is not ports", append(packet(wire.TCP, nil), tcp...), 0, hidden(srcAddr, dstAddr, wire.TCP), nil},
+	{"chain cut short", packet(wire.TCP, tcp, hbh, dopt)[:50], 0, hidden(srcAddr, dstAddr, 0), nil},
+	{"ah cut short", packet(wire.TCP, tcp, ah)[:50], 0, hidden(srcAddr, dstAddr, wire.AH), nil},
+	{"ah cut short, looked through", packet(wire.TCP, tcp, ah)[:50], ThroughAH, hidden(srcAddr, dstAddr, 0), nil},
 
 	{"IPv4 tcp with an option", packet4(wire.TCP, 0, tcp), 0, v4(flow(a4, b4, wire.TCP, 4000, 443)), nil},
 	{"IPv4 icmp", packet4(1, 0, echo), 0, v4(flow(a4, b4, 1, 128, 0)), nil},
 	{"IPv4 first fragment", packet4(wire.UDP, 0x2000, tcp), 0, v4(flow(a4, b4, wire.UDP, 4000, 443)), nil},
-	{"IPv4 other fragment", packet4(wire.UDP, 0x2001, tcp), 0, v4(opaque(a4, b4, wire.UDP)), nil},
-	{"IPv4 padding", append(packet4(wire.UDP, 0, nil), tcp...), 0, v4(opaque(a4, b4, wire.UDP)), nil},
-	{"IPv4 ah", packet4(wire.AH, 0, append(append([]byte{wire.TCP}, ah.rest...), tcp...)), 0, v4(opaque(a4, b4, wire.AH)), nil},
+	{"IPv4 other fragment", packet4(wire.UDP, 0x2001, tcp), 0, v4(hidden(a4, b4, wire.UDP)), nil},
+	{"IPv4 padding", append(packet4(wire.UDP, 0, nil), tcp...), 0, v4(hidden(a4, b4, wire.UDP)), nil},
+	{"IPv4 ah", packet4(wire.AH, 0, append(append([]byte{wire.TCP}, ah.rest...), tcp...)), 0, v4(hidden(a4, b4, wire.AH)), nil},
 	{"IPv4 through ah", packet4(wire.AH, 0, append(append([]byte{wire.TCP}, ah.rest...), tcp...)), ThroughAH, v4(flow(a4, b4, wire.TCP, 4000, 443)), nil},
-	{"IPv4 ah cut", packet4(wire.AH, 0, append([]byte{wire.TCP}, ah.rest[:20]...)), ThroughAH, v4(opaque(a4, b4, 0)), nil},
+	{"IPv4 ah cut", packet4(wire.AH, 0, append([]byte{wire.TCP}, ah.rest[:20]...)), ThroughAH, v4(hidden(a4, b4, 0)), nil},
 
 	{"empty", nil, 0, Flow{}, errShort},
 	{"short", packet(wire.TCP, tcp)[:39], 0, Flow{}, errShort},
@@ -202,7 +202,7 @@ func TestDecodeLinux(t *testing.T) {
 		{"hao, ah", "60059f6a00503c4020010db802000000000000000000123420010db800010000000000000000000b330201020000c91020010db801000000000000000000abcd3a0600000000510b0000000171b6215872c8f1fda45935da600e7cc70000abcd8000643901b90000216cf002000000000000000000000000",
 			ThroughAH, flow("2001:db8:100::abcd", "2001:db8:1::b", wire.ICMPv6, 128, 0)},
 		{"hao, ah", "60059f6a00503c4020010db802000000000000000000123420010db800010000000000000000000b330201020000c91020010db801000000000000000000abcd3a0600000000510b0000000171b6215872c8f1fda45935da600e7cc70000abcd8000643901b90000216cf002000000000000000000000000",
-			Wire, opaque("2001:db8:200::1234", "2001:db8:1::b", wire.AH)},
+			Wire, hidden("2001:db8:200::1234", "2001:db8:1::b", wire.AH)},
 	} {
 		b, err := hex.DecodeString(c.pkt)
 		if err != nil {
@@ -219,7 +219,7 @@ func TestReverse(t *testing.T) {
 		{flow(srcAddr, dstAddr, wire.TCP, 1, 2), flow(dstAddr, srcAddr, wire.TCP, 2, 1)},
 		{flow(srcAddr, dstAddr, wire.ICMPv6, 128, 3), flow(dstAddr, srcAddr, wire.ICMPv6, 128, 3)},
 		{flow(srcAddr, dstAddr, wire.GRE, 1, 2), flow(dstAddr, srcAddr, wire.GRE, 1, 2)},
-		{opaque(srcAddr, dstAddr, wire.ESP), opaque(dstAddr, srcAddr, wire.ESP)},
+		{hidden(srcAddr, dstAddr, wire.ESP), hidden(dstAddr, srcAddr, wire.ESP)},
 	} {
 		if got := c.in.Reverse(); got != c.want || got.Reverse() != c.in {
 			t.Errorf("%+v", got)
@@ -239,8 +239,8 @@ func TestQuoted(t *testing.T) {
 	}{
 		{"too big", wire.ICMPv6, quote(2, packet(wire.TCP, tcp, hbh)), flow(dstAddr, srcAddr, wire.TCP, 443, 4000), nil},
 		{"home addresses", wire.ICMPv6, quote(1, packet(wire.UDP, tcp, rh2(1, peerHome), hao(homeAddr))), flow(peerHome, homeAddr, wire.UDP, 443, 4000), nil},
-		{"cut short", wire.ICMPv6, quote(1, packet(wire.TCP, tcp, dopt)[:51]), opaque(dstAddr, srcAddr, wire.TCP), nil},
-		{"esp", wire.ICMPv6, quote(1, packet(wire.ESP, tcp)), opaque(dstAddr, srcAddr, wire.ESP), nil},
+		{"cut short", wire.ICMPv6, quote(1, packet(wire.TCP, tcp, dopt)[:51]), hidden(dstAddr, srcAddr, wire.TCP), nil},
+		{"esp", wire.ICMPv6, quote(1, packet(wire.ESP, tcp)), hidden(dstAddr, srcAddr, wire.ESP), nil},
 		{"IPv4", 1, quote(3, packet4(wire.TCP, 0, tcp[:8])), v4(flow(b4, a4, wire.TCP, 443, 4000)), nil},
 		{"echo", wire.ICMPv6, quote(128, packet(wire.TCP, tcp)), Flow{}, errNotQuote},
 		{"IPv4 echo", 1, quote(8, packet4(wire.TCP, 0, tcp)), Flow{}, errNotQuote},

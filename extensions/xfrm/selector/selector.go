@@ -21,7 +21,10 @@ type Selector struct {
 	// Mobility Header messages the type and nothing (RFC 4301 4.4.1.1), for GRE the halves of the key.
 	SPort, SPortMask uint16
 	DPort, DPortMask uint16
-	Link             int // that the packet came in by or leaves by; 0 = any
+	// Opaque takes only packets whose ports are not to be had, as those that are no first fragments
+	// (RFC 4301 4.4.1, 7.2); both masks are 0 then. Linux has no such selector.
+	Opaque bool
+	Link   int // that the packet came in by or leaves by; 0 = any
 }
 
 // Flow is what of a packet selectors look at: the addresses, protocol and ports of its innermost readable
@@ -137,10 +140,12 @@ func (s *Selector) Valid() error {
 	}
 	k := kindOf(s.Proto)
 	first, second := k.names()
-	switch {
-	case k == none && s.SPortMask|s.DPortMask != 0 && s.Proto == 0:
+	switch asks := s.SPortMask|s.DPortMask != 0; {
+	case s.Opaque && asks:
+		return fmt.Errorf("%s: a packet whose ports are opaque has none", given(s, first, second))
+	case k == none && (asks || s.Opaque) && s.Proto == 0:
 		return fmt.Errorf("%s: needs a protocol (RFC 4301 7.1)", given(s, first, second))
-	case k == none && s.SPortMask|s.DPortMask != 0:
+	case k == none && (asks || s.Opaque):
 		return fmt.Errorf("%s: protocol %s has no ports", given(s, first, second), ProtoName(s.Proto))
 	case k == mhType && s.DPortMask != 0:
 		return fmt.Errorf("code: a Mobility Header has a type only (RFC 4301 4.4.1.1)")
@@ -163,10 +168,10 @@ func (s *Selector) Valid() error {
 }
 
 func given(s *Selector, first, second string) string {
-	if s.SPortMask != 0 {
-		return first
+	if s.DPortMask != 0 && s.SPortMask == 0 {
+		return second
 	}
-	return second
+	return first
 }
 
 // Matches reports whether f is one of the packets the selector is for. No allocation; what is asked again
@@ -223,6 +228,8 @@ func (c *Compiled) Matches(f *Flow) bool {
 		return false
 	case f.Opaque:
 		return s.SPortMask|s.DPortMask == 0
+	case s.Opaque:
+		return false
 	}
 	return (f.SPort^s.SPort)&s.SPortMask|(f.DPort^s.DPort)&s.DPortMask == 0
 }

@@ -1,6 +1,7 @@
 package selector
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -62,6 +63,7 @@ func TestMatches(t *testing.T) {
 		{"proto tcp dport 443", base, func(f *Flow) { f.Opaque = true }},
 		{"proto tcp sport 4000/0xfff0", base, func(f *Flow) { f.SPort = 4016 }},
 		{"proto tcp sport 4000/0xfff0", base, func(f *Flow) { f.Opaque = true }},
+		{"proto tcp sport opaque", Flow{Src: base.Src, Dst: base.Dst, Proto: wire.TCP, Opaque: true}, func(f *Flow) { f.Opaque = false }},
 		{"dev lan0", base, func(f *Flow) { f.Link = 2 }},
 		{"proto ipv6-icmp type 1", icmpFlow, func(f *Flow) { f.SPort = 2 }},
 		{"proto ipv6-icmp code 4", icmpFlow, func(f *Flow) { f.DPort = 0 }},
@@ -125,6 +127,10 @@ func TestValid(t *testing.T) {
 		{Selector{Proto: wire.MH, SPort: 5, SPortMask: Exact, DPortMask: Exact}, "code: "},
 		{Selector{Proto: wire.GRE, SPort: 5, SPortMask: 0xff}, ""},
 		{Selector{Proto: wire.GRE, SPort: 5}, "key: 5 has bits"},
+		{Selector{Proto: wire.TCP, Opaque: true}, ""},
+		{Selector{Proto: wire.TCP, Opaque: true, DPortMask: Exact}, "dport: a packet whose ports are opaque"},
+		{Selector{Proto: wire.ESP, Opaque: true}, "sport: protocol esp has no ports"},
+		{Selector{Opaque: true}, "sport: needs a protocol"},
 		{Selector{Link: -1}, "dev: "},
 	} {
 		err := c.s.Valid()
@@ -157,6 +163,9 @@ func TestText(t *testing.T) {
 		{"proto icmpv6 type 0/0x80", "src ::/0 dst ::/0 proto ipv6-icmp type 0/0x80"},
 		{"proto icmpv6 type 3/0xff", "src ::/0 dst ::/0 proto ipv6-icmp type 3"},
 		{"proto udp sport 0x1400/0xff00", "src ::/0 dst ::/0 proto udp sport 5120/0xff00"},
+		{"proto sctp dport opaque", "src ::/0 dst ::/0 proto sctp sport opaque"},
+		{"proto mh type opaque", "src ::/0 dst ::/0 proto mobility-header type opaque"},
+		{"proto gre key opaque", "src ::/0 dst ::/0 proto gre key opaque"},
 		{"proto gre key 0x50000/0xffff0000", "src ::/0 dst ::/0 proto gre key 327680/0xffff0000"},
 	} {
 		s := one(t, c.words)
@@ -172,6 +181,14 @@ func TestText(t *testing.T) {
 	}
 }
 
+func codes(format string, n int) string {
+	var all []string
+	for i := range n {
+		all = append(all, fmt.Sprintf(format, i))
+	}
+	return strings.Join(all, "|")
+}
+
 // TestRanges: one selector for each type, the fewest masks for ports, and their products.
 func TestRanges(t *testing.T) {
 	for _, c := range []struct {
@@ -180,6 +197,8 @@ func TestRanges(t *testing.T) {
 	}{
 		{Spec{Proto: "ipv6-icmp", Type: "133-137"}, "type 133|type 134|type 135|type 136|type 137"},
 		{Spec{Proto: "ipv6-icmp", Type: "0-0", Code: "1-2"}, "type 0 code 1|type 0 code 2"},
+		{Spec{Proto: "ipv6-icmp", Type: "1-4", Code: "254-255"}, "type 1 code 254|type 1 code 255|type 2|type 3|" + codes("type 4 code %d", 256)},
+		{Spec{Proto: "ipv6-icmp", Type: "1-2", Code: "253"}, "type 1 code 253|type 1 code 254|type 1 code 255|" + codes("type 2 code %d", 254)},
 		{Spec{Proto: "tcp", DPort: "1000-1100"}, "dport 1000/0xfff8|dport 1008/0xfff0|dport 1024/0xffc0|dport 1088/0xfff8|dport 1096/0xfffc|dport 1100"},
 		{Spec{Proto: "tcp", DPort: "0-65535"}, ""},
 		{Spec{Proto: "tcp", SPort: "0-1023", DPort: "80-81"}, "sport 0/0xfc00 dport 80/0xfffe"},
@@ -238,6 +257,11 @@ func TestRefusals(t *testing.T) {
 		"proto udp sport 5/0xff00":            "sport: 5/0xff00 has bits outside of its mask",
 		"proto udp sport 5/z":                 `sport: "z" is no number from 0 to 65535`,
 		"proto ipv6-icmp code 70000":          `code: "70000" is no number from 0 to 255`,
+		"proto ipv6-icmp type 1-3 code 1/1":   "code: 1/1: a range of types goes with no mask",
+		"proto udp sport opaque dport 5":      "dport: the ports of a packet are all opaque or none is",
+		"proto udp sport 5 dport opaque":      "dport: the ports of a packet are all opaque or none is",
+		"proto udp type opaque":               "type: protocol udp has none",
+		"sport opaque":                        "sport: needs a protocol (RFC 4301 7.1)",
 		"proto ipv6-icmp type 300":            `type: "300" is no number from 0 to 255`,
 		"proto mh type 1 code 2":              "code: a Mobility Header has a type only (RFC 4301 4.4.1.1)",
 		"proto gre key 1.2.3":                 `key: "1.2.3" is neither a number of 32 bits nor a dotted quad`,

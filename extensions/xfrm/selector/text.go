@@ -1,6 +1,7 @@
 package selector
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -47,8 +48,11 @@ func ParseProto(s string) (uint8, error) {
 	return uint8(n), nil
 }
 
+// opaque is the word for ports that are not to be had.
+const opaque = "opaque"
+
 // Text returns the selector in the words of "ip xfrm policy", as [Words] reads them; name gives the name of
-// a link. A port that does not count as a whole is written PORT/MASK, which iproute2 does not show.
+// a link. Beside iproute2's words there are PORT/MASK for a port that does not count as a whole, and opaque.
 func (s Selector) Text(name func(link int) string) string {
 	s = s.Normal()
 	var b strings.Builder
@@ -58,11 +62,14 @@ func (s Selector) Text(name func(link int) string) string {
 	}
 	k := kindOf(s.Proto)
 	first, second := k.names()
-	if k == greKey {
+	switch {
+	case s.Opaque:
+		fmt.Fprintf(&b, " %s %s", first, opaque)
+	case k == greKey:
 		if mask := uint32(s.SPortMask)<<16 | uint32(s.DPortMask); mask != 0 {
 			number(&b, first, uint32(s.SPort)<<16|uint32(s.DPort), mask, mask == 1<<32-1)
 		}
-	} else {
+	default:
 		if s.SPortMask != 0 {
 			number(&b, first, uint32(s.SPort), uint32(s.SPortMask), s.SPortMask == Exact)
 		}
@@ -88,11 +95,11 @@ type Spec struct {
 	Src   string `json:"src,omitempty" mapstructure:"src"` // PREFIX, ADDRESS or any
 	Dst   string `json:"dst,omitempty" mapstructure:"dst"`
 	Proto string `json:"proto,omitempty" mapstructure:"proto"` // a name or a number
-	SPort string `json:"sport,omitempty" mapstructure:"sport"` // PORT, PORT/MASK or LOW-HIGH
+	SPort string `json:"sport,omitempty" mapstructure:"sport"` // PORT, PORT/MASK, LOW-HIGH or opaque
 	DPort string `json:"dport,omitempty" mapstructure:"dport"`
-	Type  string `json:"type,omitempty" mapstructure:"type"` // NUMBER, NUMBER/MASK or LOW-HIGH
+	Type  string `json:"type,omitempty" mapstructure:"type"` // NUMBER, NUMBER/MASK, LOW-HIGH or opaque
 	Code  string `json:"code,omitempty" mapstructure:"code"`
-	Key   string `json:"key,omitempty" mapstructure:"key"` // NUMBER, NUMBER/MASK or DOTTED-QUAD
+	Key   string `json:"key,omitempty" mapstructure:"key"` // NUMBER, NUMBER/MASK, DOTTED-QUAD or opaque
 	Dev   string `json:"dev,omitempty" mapstructure:"dev"`
 }
 
@@ -153,13 +160,15 @@ func (s Spec) Selectors(link func(name string) int) ([]Selector, error) {
 	note(err)
 	out.Dst, err = prefix("dst", s.Dst)
 	note(err)
-	firsts, seconds := []masked{{}}, []masked{{}}
+	pairs := []pair{{}}
 	if s.Proto != "" {
 		out.Proto, err = ParseProto(s.Proto)
 		note(err)
 	}
 	if s.Proto == "" || err == nil { // which words are allowed hangs on the protocol
-		firsts, seconds, err = s.values(kindOf(out.Proto))
+		if out.Opaque, err = s.opaque(kindOf(out.Proto)); err == nil && !out.Opaque {
+			pairs, err = s.pairs(kindOf(out.Proto))
+		}
 		note(err)
 	}
 	if s.Dev != "" {
@@ -172,14 +181,12 @@ func (s Spec) Selectors(link func(name string) int) ([]Selector, error) {
 	}
 	out = out.Normal()
 	var all []Selector
-	for _, a := range firsts {
-		for _, b := range seconds {
-			out.SPort, out.SPortMask, out.DPort, out.DPortMask = a.value, a.mask, b.value, b.mask
-			if err := out.Valid(); err != nil {
-				return nil, err
-			}
-			all = append(all, out)
+	for _, p := range pairs {
+		out.SPort, out.SPortMask, out.DPort, out.DPortMask = p[0].value, p[0].mask, p[1].value, p[1].mask
+		if err := out.Valid(); err != nil {
+			return nil, err
 		}
+		all = append(all, out)
 	}
 	return all, nil
 }
@@ -204,8 +211,12 @@ func prefix(field, s string) (netip.Prefix, error) {
 // masked is a port with the bits of it that count.
 type masked struct{ value, mask uint16 }
 
-// values returns what the words for ports say, each field as a list of alternatives.
-func (s *Spec) values(k kind) (firsts, seconds []masked, err error) {
+// pair is what the two port fields of a selector are.
+type pair [2]masked
+
+// opaque reports whether the ports are to be opaque; what a protocol of the kind has not is refused.
+func (s *Spec) opaque(k kind) (yes bool, err error) {
+	said := 0
 	for _, f := range [...]struct {
 		word, value string
 		ok          bool
@@ -213,30 +224,68 @@ func (s *Spec) values(k kind) (firsts, seconds []masked, err error) {
 		{"sport", s.SPort, k == ports}, {"dport", s.DPort, k == ports}, {"type", s.Type, k == types || k == mhType},
 		{"code", s.Code, k == types || k == mhType}, {"key", s.Key, k == greKey},
 	} {
-		if f.value != "" && !f.ok {
-			if s.Proto == "" {
-				return nil, nil, fmt.Errorf("%s: needs a protocol (RFC 4301 7.1)", f.word)
-			}
-			return nil, nil, fmt.Errorf("%s: protocol %s has none", f.word, s.Proto)
+		switch {
+		case f.value == "":
+			continue
+		case !f.ok && s.Proto == "":
+			return false, fmt.Errorf("%s: needs a protocol (RFC 4301 7.1)", f.word)
+		case !f.ok:
+			return false, fmt.Errorf("%s: protocol %s has none", f.word, s.Proto)
+		case said > 0 && yes != (f.value == opaque):
+			return false, fmt.Errorf("%s: the ports of a packet are all opaque or none is", f.word)
 		}
+		said++
+		yes = f.value == opaque
 	}
+	return yes, nil
+}
+
+// pairs returns what the words for ports say, as a list of alternatives.
+func (s *Spec) pairs(k kind) ([]pair, error) {
 	switch k {
 	case ports:
-		firsts, err = values("sport", s.SPort, Exact, false)
-		if err == nil {
-			seconds, err = values("dport", s.DPort, Exact, false)
+		a, err := values("sport", s.SPort, Exact, false)
+		if err != nil {
+			return nil, err
 		}
+		b, err := values("dport", s.DPort, Exact, false)
+		return product(a, b), err
 	case types, mhType:
-		firsts, err = values("type", s.Type, 255, true)
-		if err == nil {
-			seconds, err = values("code", s.Code, 255, true)
-		}
+		return s.typesAndCodes()
 	case greKey:
-		return key(s.Key)
-	default:
-		return []masked{{}}, []masked{{}}, nil
+		p, err := key(s.Key)
+		return []pair{p}, err
 	}
-	return firsts, seconds, err
+	return []pair{{}}, nil
+}
+
+func product(firsts, seconds []masked) (out []pair) {
+	for _, a := range firsts {
+		for _, b := range seconds {
+			out = append(out, pair{a, b})
+		}
+	}
+	return out
+}
+
+// typesAndCodes: a range of types with codes goes from the first code of the first type to the last code of
+// the last one (RFC 4301 4.4.1.1: compared as type*256 + code).
+func (s *Spec) typesAndCodes() ([]pair, error) {
+	a, err := values("type", s.Type, 255, true)
+	if err != nil {
+		return nil, err
+	}
+	b, err := values("code", s.Code, 255, true)
+	if err != nil || s.Code == "" || len(a) == 1 {
+		return product(a, b), err
+	}
+	if strings.Contains(s.Code, "/") {
+		return nil, fmt.Errorf("code: %s: a range of types goes with no mask", s.Code)
+	}
+	last := len(a) - 1
+	out := product(a[:1], cover(b[0].value, 255, true))
+	out = append(out, product(a[1:last], []masked{{}})...)
+	return append(out, product(a[last:], cover(0, b[len(b)-1].value, true))...), nil
 }
 
 // values reads NUMBER, NUMBER/MASK or LOW-HIGH. A range of types is one selector for each, so that they can
@@ -302,28 +351,28 @@ func cover(l, h uint16, each bool) (out []masked) {
 	return out
 }
 
-func key(s string) (hi, lo []masked, err error) {
+func key(s string) (p pair, err error) {
 	if s == "" {
-		return []masked{{}}, []masked{{}}, nil
+		return p, nil
 	}
 	value, mask, hasMask := strings.Cut(s, "/")
 	bad := fmt.Errorf("key: %q is neither a number of 32 bits nor a dotted quad", s)
 	v, err := strconv.ParseUint(value, 0, 32)
 	if a, aerr := netip.ParseAddr(value); aerr == nil && a.Is4() {
 		q := a.As4()
-		v, err = uint64(q[0])<<24|uint64(q[1])<<16|uint64(q[2])<<8|uint64(q[3]), nil
+		v, err = uint64(binary.BigEndian.Uint32(q[:])), nil
 	}
 	if err != nil {
-		return nil, nil, bad
+		return p, bad
 	}
 	m := uint64(1<<32 - 1)
 	if hasMask {
 		if m, err = strconv.ParseUint(mask, 0, 32); err != nil {
-			return nil, nil, bad
+			return p, bad
 		}
 		if v&^m != 0 {
-			return nil, nil, fmt.Errorf("key: %s has bits outside of its mask", s)
+			return p, fmt.Errorf("key: %s has bits outside of its mask", s)
 		}
 	}
-	return []masked{{uint16(v >> 16), uint16(m >> 16)}}, []masked{{uint16(v), uint16(m)}}, nil
+	return pair{{uint16(v >> 16), uint16(m >> 16)}, {uint16(v), uint16(m)}}, nil
 }

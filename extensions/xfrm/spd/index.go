@@ -63,13 +63,15 @@ type shape struct {
 	mark         uint32    // mask
 	family       selector.Family
 	proto, link  bool
+	opaque       bool
 }
 
 func (e *entry) shape() shape {
 	s := &e.sel
 	return shape{
 		src: [2]uint64{s.Src.MHi, s.Src.MLo}, dst: [2]uint64{s.Dst.MHi, s.Dst.MLo}, family: s.Family,
-		proto: s.Selector.Proto != 0, sport: s.Selector.SPortMask, dport: s.Selector.DPortMask, link: s.Selector.Link != 0, mark: e.policy.Mask,
+		proto: s.Selector.Proto != 0, sport: s.Selector.SPortMask, dport: s.Selector.DPortMask, link: s.Selector.Link != 0,
+		opaque: s.Selector.Opaque, mark: e.policy.Mask,
 	}
 }
 
@@ -109,7 +111,13 @@ func (s *shape) hashOf(k seed, e *entry) uint64 {
 
 // concerns reports whether any policy of the shape can be for f.
 func (s *shape) concerns(f *selector.Flow) bool {
-	return (s.family == selector.AnyFamily || (s.family == selector.IPv4) == f.IPv4) && !(f.Opaque && s.sport|s.dport != 0)
+	if s.family != selector.AnyFamily && (s.family == selector.IPv4) != f.IPv4 {
+		return false
+	}
+	if f.Opaque {
+		return s.sport|s.dport == 0
+	}
+	return !s.opaque
 }
 
 // table has the policies of one direction and type.

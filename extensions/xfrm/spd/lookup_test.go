@@ -65,7 +65,7 @@ func plainMatch(p *Policy, f *selector.Flow) bool {
 	port := func(want, mask, got uint16) bool { return mask == 0 || !f.Opaque && want&mask == got&mask }
 	s := &p.Selector
 	return in(s.Src, f.Src) && in(s.Dst, f.Dst) && (s.Proto == 0 || s.Proto == f.Proto) && (s.Link == 0 || s.Link == f.Link) &&
-		port(s.SPort, s.SPortMask, f.SPort) && port(s.DPort, s.DPortMask, f.DPort) && p.Mark == f.Mark&p.Mask
+		(!s.Opaque || f.Opaque) && port(s.SPort, s.SPortMask, f.SPort) && port(s.DPort, s.DPortMask, f.DPort) && p.Mark == f.Mark&p.Mask
 }
 
 // world draws policies and flows that have much in common.
@@ -105,6 +105,7 @@ func (w world) policy() Policy {
 		if s.Proto == wire.MH {
 			s.DPort, s.DPortMask = 0, 0
 		}
+		s.Opaque = s.SPortMask|s.DPortMask == 0 && w.IntN(2) == 0
 	}
 	p.Mask = []uint32{0, 0, 0, 1, ^uint32(0)}[w.IntN(5)]
 	p.Mark = uint32(w.IntN(3)) & p.Mask
