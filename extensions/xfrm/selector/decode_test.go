@@ -134,6 +134,8 @@ var decodings = []struct {
 	{"other fragment of a fragment", packet(wire.TCP, tcp, frag(0, 0), frag(8, 0)), 0, hidden(srcAddr, dstAddr, wire.TCP), nil},
 	{"atomic fragment", packet(wire.TCP, tcp, frag(0, 0)), 0, flow(srcAddr, dstAddr, wire.TCP, 4000, 443), nil},
 	{"the link's padding is not ports", append(packet(wire.TCP, nil), tcp...), 0, hidden(srcAddr, dstAddr, wire.TCP), nil},
+	{"payload length 0: it may be a jumbogram", zeroLength(packet(wire.TCP, tcp, hbh)), 0, flow(srcAddr, dstAddr, wire.TCP, 4000, 443), nil},
+	{"payload length 0, no options", zeroLength(packet(wire.TCP, tcp, dopt)), 0, hidden(srcAddr, dstAddr, 0), nil},
 	{"chain cut short", packet(wire.TCP, tcp, hbh, dopt)[:50], 0, hidden(srcAddr, dstAddr, 0), nil},
 	{"ah cut short", packet(wire.TCP, tcp, ah)[:50], 0, hidden(srcAddr, dstAddr, wire.AH), nil},
 	{"ah cut short, looked through", packet(wire.TCP, tcp, ah)[:50], ThroughAH, hidden(srcAddr, dstAddr, 0), nil},
@@ -166,6 +168,8 @@ var decodings = []struct {
 	{"IPv4 options cut", packet4(wire.TCP, 0, nil)[:20], 0, Flow{}, errShort},
 	{"IPv4 header of 16 octets", append([]byte{0x44}, packet4(wire.TCP, 0, nil)[1:]...), 0, Flow{}, errChain},
 }
+
+func zeroLength(b []byte) []byte { b[4], b[5] = 0, 0; return b }
 
 func many(n int) (hs []header) {
 	for range n {

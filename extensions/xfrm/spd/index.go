@@ -222,6 +222,7 @@ func (t *table) index(d *DB, e *entry) {
 	}
 	if g.n++; g.n > load*len(g.buckets) {
 		g.rehash()
+		t.sort()
 	}
 	g.insert(e)
 	if o := e.order(); o.compare(g.first) < 0 {

@@ -69,7 +69,10 @@ func plainMatch(p *Policy, f *selector.Flow) bool {
 }
 
 // world draws policies and flows that have much in common.
-type world struct{ *rand.Rand }
+type world struct {
+	*rand.Rand
+	plain bool // policies of three shapes only
+}
 
 func (w world) addr() [16]byte {
 	a := [16]byte{0x20, 1, 0xd, 0xb8, 0, byte(w.IntN(4)), 0, byte(w.IntN(3)), 15: byte(w.IntN(4))}
@@ -93,6 +96,16 @@ func (w world) prefix(v4 bool) netip.Prefix {
 var protos = []uint8{wire.TCP, wire.UDP, wire.ICMPv6, wire.MH, wire.GRE, wire.ESP, 0}
 
 func (w world) policy() Policy {
+	if w.plain {
+		p := Policy{Dir: Out, Priority: uint32(w.IntN(1000)), Selector: selector.Selector{Src: w.wide(128), Dst: w.wide(128)}}
+		switch w.IntN(3) {
+		case 0:
+			p.Selector.Dst = w.wide(120)
+		case 1:
+			p.Selector.Src = w.wide(0)
+		}
+		return p
+	}
 	v4 := w.IntN(5) == 0
 	p := Policy{
 		Dir: Dir(w.IntN(3)), Sub: w.IntN(2) == 0, Priority: uint32(w.IntN(5)), Action: Action(w.IntN(2)), IfID: uint32(max(0, w.IntN(4)-2)),
@@ -112,7 +125,17 @@ func (w world) policy() Policy {
 	return p
 }
 
+// wide is a prefix of many.
+func (w world) wide(bits int) netip.Prefix {
+	a := w.addr()
+	a[14], a[15] = byte(w.IntN(3)), byte(w.IntN(64))
+	return netip.PrefixFrom(netip.AddrFrom16(a), bits).Masked()
+}
+
 func (w world) flow() selector.Flow {
+	if w.plain {
+		return selector.Flow{Src: w.wide(128).Addr().As16(), Dst: w.wide(128).Addr().As16()}
+	}
 	f := selector.Flow{
 		Src: w.addr(), Dst: w.addr(), Proto: protos[w.IntN(len(protos))], SPort: uint16(w.IntN(4)), DPort: uint16(w.IntN(4)), Link: w.IntN(3), Mark: uint32(w.IntN(3)),
 	}
@@ -128,6 +151,9 @@ func (w world) compare(t *testing.T, s *Snapshot, r *plain, flows int) {
 	hits := 0
 	for range flows {
 		f, dir, sub, ifid := w.flow(), Dir(w.IntN(3)), w.IntN(2) == 0, uint32(w.IntN(3))
+		if w.plain {
+			dir, sub, ifid = Out, false, 0
+		}
 		got, want := s.Lookup(dir, sub, &f, ifid), r.lookup(dir, sub, &f, ifid)
 		if got != want {
 			t.Fatalf("%s sub=%v ifid=%d %+v:\n got %+v\nwant %+v", dir, sub, ifid, f, got, want)
@@ -141,19 +167,51 @@ func (w world) compare(t *testing.T, s *Snapshot, r *plain, flows int) {
 	}
 }
 
+// intact checks what lookups rely on: groups by their first policy, none of theirs before it, buckets in order.
+func intact(t *testing.T, d *DB) {
+	t.Helper()
+	for dir := range d.tables {
+		for _, tb := range d.tables[dir] {
+			if !slices.IsSortedFunc(tb.few, compareEntries) || !slices.IsSortedFunc(tb.groups, func(a, b *group) int { return a.first.compare(b.first) }) {
+				t.Fatal("not in order")
+			}
+			n := len(tb.few)
+			for _, g := range tb.groups {
+				n += g.n
+				for e := range g.all() {
+					if e.order().compare(g.first) < 0 || e.shape() != g.shape {
+						t.Fatalf("%+v is in the group of %+v", e.policy, g.first)
+					}
+				}
+				for _, b := range g.buckets {
+					if !slices.IsSortedFunc(b, func(x, y slot) int { return compareEntries(x.entry, y.entry) }) {
+						t.Fatal("a bucket is not in order")
+					}
+				}
+			}
+			if n != tb.n {
+				t.Fatalf("%d policies, counted %d", tb.n, n)
+			}
+		}
+	}
+}
+
 // TestLookup: 10,000 random policies, put in, replaced and deleted in any order: lookups equal a plain
-// search, and what an old snapshot says does not change.
+// search, and what an old snapshot says does not change. Once of very many shapes, once of few.
 func TestLookup(t *testing.T) {
+	for _, plain := range []bool{false, true} {
+		t.Run(fmt.Sprintf("few shapes=%v", plain), func(t *testing.T) { testLookup(t, plain) })
+	}
+}
+
+func testLookup(t *testing.T, few bool) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
-	w := world{rand.New(rand.NewPCG(seed, 1))}
+	w := world{rand.New(rand.NewPCG(seed, 1)), few}
 	d, r := New([2]uint64{w.Uint64(), w.Uint64()}), &plain{seq: map[*Policy]int{}}
 	var old *Snapshot
 	var oldPlain *plain
 	steps, size := 14000, 10000
-	if testing.Short() {
-		steps, size = 3000, 2000
-	}
 	change := func() {
 		p := w.policy()
 		was, _ := d.Get(p.Key())
@@ -165,6 +223,9 @@ func TestLookup(t *testing.T) {
 	}
 	drop := func() {
 		p := r.policies[w.IntN(len(r.policies))]
+		if few && w.IntN(2) == 0 { // more often the first of its shape
+			p = slices.MinFunc(r.policies, func(a, b *Policy) int { return cmp.Compare(a.Priority, b.Priority) })
+		}
 		if got, err := d.DeleteIndex(p.Index); err != nil || got != p {
 			t.Fatal(got, err)
 		}
@@ -175,6 +236,9 @@ func TestLookup(t *testing.T) {
 			change()
 		} else {
 			drop()
+		}
+		if i%20 == 0 {
+			intact(t, d)
 		}
 		if i%500 == 0 || i < 300 && i%10 == 0 {
 			w.compare(t, d.Snapshot(), r, 20)
@@ -190,7 +254,6 @@ func TestLookup(t *testing.T) {
 		change()
 	}
 	w.compare(t, d.Snapshot(), r, 1500)
-	t.Logf("%d policies, groups %d", d.Len(), len(d.tables[Out][0].groups))
 	for len(r.policies) > 0 {
 		drop()
 		if n := len(r.policies); n%1000 == 0 || n < 200 && n%10 == 0 {
