@@ -82,13 +82,14 @@ func (s *State) checkAlgorithms() error {
 			return s.AEAD.check("AEAD", aeads)
 		case s.Enc.Name == "":
 			return fmt.Errorf("%w: esp needs aead, or enc and auth", ErrInvalid)
-		case s.Auth.Name == "":
-			// DEVIATION(Linux): it takes them. RFC 8221 4: encryption without authentication MUST NOT be
-			// used; RFC 4301 4.2: nor neither.
-			return fmt.Errorf("%w: esp without integrity (RFC 8221 4): enc needs auth", ErrInvalid)
 		}
 		if err := s.Enc.check("CRYPT", ciphers); err != nil {
 			return err
+		}
+		if s.Auth.Name == "" {
+			// DEVIATION(Linux): it takes them. RFC 8221 4: encryption without authentication MUST NOT be
+			// used; RFC 4301 4.2: nor neither.
+			return fmt.Errorf("%w: esp without integrity (RFC 8221 4): enc needs auth", ErrInvalid)
 		}
 		return s.Auth.check("AUTH", macs)
 	case AH:
