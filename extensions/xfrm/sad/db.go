@@ -29,11 +29,13 @@ type DB struct {
 	tables
 	edition uint64 // of what may be changed in place
 	genid   uint64
+	ord     uint64    // of the last state put into the indexes
 	snap    *Snapshot // nil if something has changed since
 
 	first     *entry // the newest
 	n, larval int
-	bySeq     map[uint32]*State // larval states of an ACQUIRE
+	waiting   map[want]*State   // larval states
+	bySeq     map[uint32]*State // those of an ACQUIRE
 	seq       uint32            // of the last ACQUIRE
 	timers    timers
 }
@@ -57,7 +59,7 @@ func New(o Options) *DB {
 	if o.AcqExpires == 0 {
 		o.AcqExpires = 30 * time.Second
 	}
-	return &DB{o: o, tables: tables{seed: o.Seed}, bySeq: map[uint32]*State{}}
+	return &DB{o: o, tables: tables{seed: o.Seed}, waiting: map[want]*State{}, bySeq: map[uint32]*State{}}
 }
 
 // Snapshot returns the database as it is. What changes before the next call is changed in place, so that
@@ -88,7 +90,7 @@ func (db *DB) List() []*State {
 }
 
 // bucket returns the states that may have an ID; those without an SPI are found with saddr.
-func (db *DB) bucket(id *ID, saddr netip.Addr) bucket {
+func (db *DB) bucket(id *ID, saddr netip.Addr) *bucket {
 	if id.Proto.HasSPI() {
 		return db.byID.get(db.idHash(id))
 	}
@@ -97,9 +99,8 @@ func (db *DB) bucket(id *ID, saddr netip.Addr) bucket {
 
 // find returns the newest state with an ID and a source that match accepts.
 func (db *DB) find(id *ID, saddr netip.Addr, match func(*State) bool) *State {
-	b := db.bucket(id, saddr)
-	for i := len(b) - 1; i >= 0; i-- {
-		if s := b[i]; s.ID == *id && (id.Proto.HasSPI() || s.SAddr == saddr) && match(s) {
+	for s := range db.bucket(id, saddr).newest {
+		if s.ID == *id && (id.Proto.HasSPI() || s.SAddr == saddr) && match(s) {
 			return s
 		}
 	}
@@ -210,6 +211,10 @@ func (db *DB) insert(now clock.Instant, s *State, km KM) *State {
 	db.n++
 	if km == Acq {
 		db.larval++
+		db.waiting[wanted(s)] = s
+		if s.Seq != 0 {
+			db.bySeq[s.Seq] = s
+		}
 	}
 	db.index(s)
 	db.arm(now, e)
@@ -236,13 +241,15 @@ func (db *DB) unlink(e *entry) {
 }
 
 func (db *DB) index(s *State) {
+	db.ord++
+	s.ord = db.ord
 	switch {
 	case !s.Proto.HasSPI():
-		db.byAddrs.add(db.edition, db.addrsHash(s.DAddr, s.SAddr, s.Proto), s)
+		db.byAddrs.edit(db.edition, db.addrsHash(s.DAddr, s.SAddr, s.Proto)).add(s)
 	case s.SPI != 0:
-		db.byID.add(db.edition, db.idHash(&s.ID), s)
+		db.byID.edit(db.edition, db.idHash(&s.ID)).add(s)
 	}
-	db.byTemplate.add(db.edition, db.templateHash(s.DAddr, s.SAddr, s.ReqID), s)
+	db.byTemplate.edit(db.edition, db.templateHash(s.DAddr, s.SAddr, s.ReqID)).add(s)
 	db.changed()
 }
 
@@ -250,11 +257,11 @@ func (db *DB) index(s *State) {
 func (db *DB) unindex(s *State) {
 	switch {
 	case !s.Proto.HasSPI():
-		db.byAddrs.swap(db.edition, db.addrsHash(s.DAddr, s.SAddr, s.Proto), s, nil)
+		db.byAddrs.edit(db.edition, db.addrsHash(s.DAddr, s.SAddr, s.Proto)).swap(s, nil)
 	case s.SPI != 0:
-		db.byID.swap(db.edition, db.idHash(&s.ID), s, nil)
+		db.byID.edit(db.edition, db.idHash(&s.ID)).swap(s, nil)
 	}
-	db.byTemplate.swap(db.edition, db.templateHash(s.DAddr, s.SAddr, s.ReqID), s, nil)
+	db.byTemplate.edit(db.edition, db.templateHash(s.DAddr, s.SAddr, s.ReqID)).swap(s, nil)
 	db.changed()
 }
 
@@ -262,12 +269,13 @@ func (db *DB) unindex(s *State) {
 func (db *DB) put(old, s *State) {
 	s.Live.own.s = s
 	if s.ID == old.ID && s.SAddr == old.SAddr && s.ReqID == old.ReqID {
+		s.ord = old.ord
 		if s.Proto.HasSPI() {
-			db.byID.swap(db.edition, db.idHash(&s.ID), old, s)
+			db.byID.edit(db.edition, db.idHash(&s.ID)).swap(old, s)
 		} else {
-			db.byAddrs.swap(db.edition, db.addrsHash(s.DAddr, s.SAddr, s.Proto), old, s)
+			db.byAddrs.edit(db.edition, db.addrsHash(s.DAddr, s.SAddr, s.Proto)).swap(old, s)
 		}
-		db.byTemplate.swap(db.edition, db.templateHash(s.DAddr, s.SAddr, s.ReqID), old, s)
+		db.byTemplate.edit(db.edition, db.templateHash(s.DAddr, s.SAddr, s.ReqID)).swap(old, s)
 		db.changed()
 		return
 	}
@@ -286,6 +294,9 @@ func (db *DB) remove(s *State) {
 	db.n--
 	if s.KM == Acq {
 		db.larval--
+		if db.waiting[wanted(s)] == s {
+			delete(db.waiting, wanted(s))
+		}
 		if db.bySeq[s.Seq] == s {
 			delete(db.bySeq, s.Seq)
 		}

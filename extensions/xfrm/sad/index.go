@@ -3,6 +3,8 @@ package sad
 import (
 	"encoding/binary"
 	"math/bits"
+	"slices"
+	"sort"
 )
 
 // fan is the width of both levels of an index: 65,536 buckets.
@@ -21,17 +23,72 @@ type node struct {
 	buckets [fan]bucket
 }
 
-// bucket holds the states of one hash, newest last. A snapshot has a shorter slice of the same array: the
-// owner only ever appends to the longest, and copies to take out or to replace.
-type bucket []*State
+// bucket holds the states of one hash, newest last: those of more than a chunk in parts, so that a change
+// among 100,000 states of one pair of hosts copies little. A snapshot has a shorter slice of the same
+// array: the owner only ever appends to the longest, and copies to take out or to replace.
+type bucket struct {
+	older [][]*State
+	tail  []*State
+}
+
+// chunk is how many states are in a part at most.
+const chunk = 512
+
+// newest goes through the states, the newest first.
+func (b *bucket) newest(yield func(*State) bool) {
+	for i := len(b.tail) - 1; i >= 0; i-- {
+		if !yield(b.tail[i]) {
+			return
+		}
+	}
+	for k := len(b.older) - 1; k >= 0; k-- {
+		for i := len(b.older[k]) - 1; i >= 0; i-- {
+			if !yield(b.older[k][i]) {
+				return
+			}
+		}
+	}
+}
+
+func (b *bucket) add(s *State) {
+	if len(b.tail) == chunk {
+		b.older, b.tail = append(b.older, b.tail), nil
+	}
+	b.tail = append(b.tail, s)
+}
+
+// swap puts a state into the place of another; with nil it takes it out.
+func (b *bucket) swap(old, s *State) {
+	if len(b.tail) > 0 && old.ord >= b.tail[0].ord {
+		b.tail = swapped(b.tail, old, s)
+		return
+	}
+	k := sort.Search(len(b.older), func(k int) bool { return b.older[k][0].ord > old.ord }) - 1
+	b.older = slices.Clone(b.older)
+	if b.older[k] = swapped(b.older[k], old, s); len(b.older[k]) == 0 {
+		b.older = slices.Delete(b.older, k, k+1)
+	}
+}
+
+func swapped(list []*State, old, s *State) []*State {
+	i := slices.Index(list, old)
+	if s == nil {
+		return slices.Concat(list[:i], list[i+1:])
+	}
+	list = slices.Clone(list)
+	list[i] = s
+	return list
+}
 
 // get returns the bucket of a hash.
-func (x *index) get(h uint16) bucket {
+func (x *index) get(h uint16) *bucket {
 	if x.root == nil || x.root[h>>8] == nil {
-		return nil
+		return &empty
 	}
-	return x.root[h>>8].buckets[h&0xff]
+	return &x.root[h>>8].buckets[h&0xff]
 }
+
+var empty bucket
 
 // edit returns the bucket of a hash to be changed.
 func (x *index) edit(edition uint64, h uint16) *bucket {
@@ -52,26 +109,6 @@ func (x *index) edit(edition uint64, h uint16) *bucket {
 	}
 	x.root[h>>8] = n
 	return &n.buckets[h&0xff]
-}
-
-func (x *index) add(edition uint64, h uint16, s *State) {
-	b := x.edit(edition, h)
-	*b = append(*b, s)
-}
-
-// swap puts a state into the place of another; with nil it takes it out.
-func (x *index) swap(edition uint64, h uint16, old, s *State) {
-	b := x.edit(edition, h)
-	next := make(bucket, 0, len(*b))
-	for _, o := range *b {
-		switch {
-		case o != old:
-			next = append(next, o)
-		case s != nil:
-			next = append(next, s)
-		}
-	}
-	*b = next
 }
 
 // hash mixes two addresses and a number. The seed keeps peers from choosing what falls together.

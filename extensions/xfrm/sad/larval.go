@@ -11,15 +11,23 @@ import (
 // protoMH is the Mobility Header, which has a type and no code in selectors.
 const protoMH = 135
 
+// want is what a larval state waits for.
+type want struct {
+	Template
+	mark Mark
+}
+
+func wanted(s *State) want {
+	return want{Template{s.DAddr, s.SAddr, s.Proto, s.SPI, s.Mode, s.ReqID, s.IfID}, s.Mark}
+}
+
 // Acquire adds the larval state that a flow waits for, with the selector of exactly this flow, and returns
 // it with true: an ACQUIRE with its Seq is to be sent. While there is one for the template that is
 // returned with false, so that key managers hear once of it in its lifetime. The number of larval states
 // is bounded: ErrFull.
 func (db *DB) Acquire(now clock.Instant, t *Template, f *selector.Flow) (*State, bool, error) {
-	for _, s := range db.byTemplate.get(db.templateHash(t.DAddr, t.SAddr, t.ReqID)) {
-		if s.KM == Acq && s.fits(t, t.SAddr, f.Mark) {
-			return s, false, nil
-		}
+	if s := db.waiting[want{*t, Mark{}}]; s != nil {
+		return s, false, nil
 	}
 	if db.larval >= db.o.MaxLarval || db.n >= db.o.MaxStates {
 		return nil, false, ErrFull
@@ -31,9 +39,7 @@ func (db *DB) Acquire(now clock.Instant, t *Template, f *selector.Flow) (*State,
 	if !t.Proto.HasSPI() {
 		s.CoA = netip.IPv6Unspecified()
 	}
-	db.insert(now, s, Acq)
-	db.bySeq[s.Seq] = s
-	return s, true, nil
+	return db.insert(now, s, Acq), true, nil
 }
 
 // exactly is the selector that takes packets of one flow.
@@ -60,13 +66,9 @@ func (db *DB) answered(s *State) *State {
 			return o
 		}
 	}
-	for _, o := range db.byTemplate.get(db.templateHash(s.DAddr, s.SAddr, s.ReqID)) {
-		if o.KM == Acq && o.SPI == 0 && o.DAddr == s.DAddr && o.SAddr == s.SAddr && o.Proto == s.Proto && o.Mode == s.Mode &&
-			o.ReqID == s.ReqID && o.IfID == s.IfID && o.Mark == s.Mark {
-			return o
-		}
-	}
-	return nil
+	k := wanted(s)
+	k.SPI = 0
+	return db.waiting[k]
 }
 
 func (db *DB) replaceLarval(s *State) {

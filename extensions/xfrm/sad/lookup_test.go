@@ -238,7 +238,7 @@ func TestLookupsDoNotAllocate(t *testing.T) {
 	mustAdd(t, db, t0, hao("fd00::1", "fd00::9"))
 	sn, s, f := db.Snapshot(), bigState(500, true), flow("fd01::1", "fd02::1")
 	tmpl := Template{DAddr: s.DAddr, SAddr: s.SAddr, Proto: ESP, Mode: ModeTunnel}
-	found := db.bucket(&s.ID, s.SAddr)[0]
+	found := db.bucket(&s.ID, s.SAddr).tail[0]
 	n := testing.AllocsPerRun(100, func() {
 		x := sn.ByID(s.DAddr, s.SAddr, s.SPI, ESP, 0)
 		y := sn.ByAddrs(addr2, addr1, addr9, DSTOPTS, 0)
@@ -256,8 +256,25 @@ func TestLookupsDoNotAllocate(t *testing.T) {
 
 var addr1, addr2, addr9 = addr("fd00::1"), addr("fd00::2"), addr("fd00::9")
 
-// BenchmarkAdd is one change and one snapshot with 100,000 states there: between as many hosts, and all of
-// one pair.
+// TestManyOfOnePair: what is done to each of many states between two hosts does not cost more for it.
+func TestManyOfOnePair(t *testing.T) {
+	const n = 20_000
+	db := big(t, n, false)
+	old := db.Snapshot()
+	if got := len(db.Flush(ESP)); got != n || db.Count() != 0 || db.Snapshot().Len() != 0 {
+		t.Errorf("%d deleted, %d left", got, db.Count())
+	}
+	s := bigState(n/2, false)
+	if x := old.ByID(s.DAddr, s.SAddr, s.SPI, ESP, 0); x == nil || x.Before(1) != Invalid {
+		t.Errorf("the old snapshot has %v", x)
+	}
+	if b := db.byTemplate.get(db.templateHash(s.DAddr, s.SAddr, 0)); len(b.older)+len(b.tail) != 0 {
+		t.Errorf("%d parts are left", len(b.older))
+	}
+}
+
+// BenchmarkAdd is one state more, a snapshot, one less and a snapshot, with 100,000
+// states there: between as many hosts, and all of one pair.
 func BenchmarkAdd(b *testing.B) {
 	for name, peers := range map[string]bool{"peers": true, "one": false} {
 		b.Run(name, func(b *testing.B) {
@@ -265,9 +282,9 @@ func BenchmarkAdd(b *testing.B) {
 			db.Snapshot()
 			b.ResetTimer()
 			for i := range b.N {
-				s := mustAdd(b, db, t0, bigState(200_000+i, peers))
+				mustAdd(b, db, t0, bigState(200_000+i, peers))
 				db.Snapshot()
-				db.remove(s)
+				db.remove(db.first.next.s)
 				db.Snapshot()
 			}
 		})

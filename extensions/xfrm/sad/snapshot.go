@@ -46,9 +46,7 @@ func (sn *Snapshot) Len() int { return sn.n }
 func (sn *Snapshot) ByID(daddr, saddr netip.Addr, spi uint32, p Proto, mark uint32) *State {
 	id := ID{daddr, spi, p}
 	var found *State
-	b := sn.byID.get(sn.idHash(&id))
-	for i := len(b) - 1; i >= 0; i-- {
-		s := b[i]
+	for s := range sn.byID.get(sn.idHash(&id)).newest {
 		switch {
 		case s.ID != id || !s.Mark.matches(mark):
 		case s.SrcSelective:
@@ -76,9 +74,7 @@ func (sn *Snapshot) ByAddrs(daddr, saddr, coa netip.Addr, p Proto, mark uint32) 
 		if try > 1 {
 			d = any6
 		}
-		b := sn.byAddrs.get(sn.addrsHash(d, s, p))
-		for i := len(b) - 1; i >= 0; i-- {
-			x := b[i]
+		for x := range sn.byAddrs.get(sn.addrsHash(d, s, p)).newest {
 			if x.DAddr != d || x.SAddr != s || x.Proto != p || x.KM != Valid || !x.Mark.matches(mark) ||
 				try > 0 && x.Flags&WildRecv == 0 || coa.IsValid() && x.CoA != coa && !x.CoA.IsUnspecified() {
 				continue
@@ -112,9 +108,7 @@ func (sn *Snapshot) ForTemplate(t *Template, f *selector.Flow) (s *State, acquir
 	saddr := t.SAddr
 	for range 2 {
 		var old *State
-		b := sn.byTemplate.get(sn.templateHash(t.DAddr, saddr, t.ReqID))
-		for i := len(b) - 1; i >= 0; i-- {
-			x := b[i]
+		for x := range sn.byTemplate.get(sn.templateHash(t.DAddr, saddr, t.ReqID)).newest {
 			switch {
 			case !x.fits(t, saddr, f.Mark) || x.Flags&WildRecv != 0:
 			case x.KM == Acq:

@@ -90,6 +90,7 @@ type State struct {
 
 	KM   KM
 	Live *Live
+	ord  uint64 // in the indexes
 }
 
 // Check says what is wrong with a state, in the order of the kernel, and fills in lengths of ICVs that
@@ -207,7 +208,7 @@ func (s *State) Equal(o *State) bool {
 // plain is s without what is compared by other means.
 func (s *State) plain() State {
 	p := *s
-	p.AEAD, p.Enc, p.Auth, p.Live = Algo{}, Algo{}, Algo{}, nil
+	p.AEAD, p.Enc, p.Auth, p.Live, p.ord = Algo{}, Algo{}, Algo{}, nil, 0
 	return p
 }
 
