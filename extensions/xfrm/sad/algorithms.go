@@ -54,7 +54,7 @@ func (a Algo) Equal(b Algo) bool { return a.Name == b.Name && a.Bits == b.Bits &
 func (a *Algo) check(kind string, known []algorithm) error {
 	i := slices.IndexFunc(known, func(k algorithm) bool { return k.name == a.Name })
 	if i < 0 {
-		return fmt.Errorf("Requested %s algorithm not found.", kind) //nolint:revive,staticcheck // the kernel's words
+		return fmt.Errorf("Requested %s algorithm not found.", kind)
 	}
 	k := &known[i]
 	if !slices.Contains(k.keys, a.Key.Len()) {
@@ -73,7 +73,7 @@ func (a *Algo) check(kind string, known []algorithm) error {
 func (s *State) checkAlgorithms() error {
 	switch s.Proto {
 	case COMP:
-		return errors.New("Requested COMP algorithm not found.") //nolint:revive,staticcheck // the kernel's words
+		return errors.New("Requested COMP algorithm not found.")
 	case ESP:
 		switch {
 		case s.AEAD.Name != "" && (s.Enc.Name != "" || s.Auth.Name != ""):

@@ -71,10 +71,11 @@ func (c *StateConfig) State(d Defaults, read func(string) ([]byte, error), link 
 	s := &State{
 		ID: ID{DAddr: c.Dst, SPI: c.SPI}, SAddr: c.Src, SrcSelective: c.SrcSelective, ReqID: c.ReqID, IfID: c.IfID, CoA: c.CoA, TFCPad: c.TFCPad, Life: c.Lifetime,
 	}
-	for key, a := range map[string]netip.Addr{"src": c.Src, "dst": c.Dst} {
-		if !v6(a) {
-			return nil, fault(key, "an IPv6 address is required")
-		}
+	if !v6(c.Src) {
+		return nil, fault("src", "an IPv6 address is required")
+	}
+	if !v6(c.Dst) {
+		return nil, fault("dst", "an IPv6 address is required")
 	}
 	var ok bool
 	if s.Proto, ok = ParseProto(c.Proto); !ok {
@@ -117,25 +118,27 @@ func (c *StateConfig) flags(s *State) *Fault {
 }
 
 func (c *StateConfig) marks(s *State) *Fault {
-	for key, m := range map[string]struct {
-		text string
-		into *Mark
-	}{"mark": {c.Mark, &s.Mark}, "output_mark": {c.OutputMark, &s.OutputMark}} {
-		if m.text == "" {
-			continue
-		}
-		value, mask, masked := strings.Cut(m.text, "/")
-		v, ok := number(value, 32)
-		k, okMask := uint64(math.MaxUint32), true
-		if masked {
-			k, okMask = number(mask, 32)
-		}
-		if !ok || !okMask {
-			return fault(key, "%q: want VALUE or VALUE/MASK", m.text)
-		}
-		*m.into = Mark{uint32(v), uint32(k)}
+	if !parseMark(c.Mark, &s.Mark) {
+		return fault("mark", "%q: want VALUE or VALUE/MASK", c.Mark)
+	}
+	if !parseMark(c.OutputMark, &s.OutputMark) {
+		return fault("output_mark", "%q: want VALUE or VALUE/MASK", c.OutputMark)
 	}
 	return nil
+}
+
+func parseMark(text string, into *Mark) bool {
+	if text == "" {
+		return true
+	}
+	value, mask, masked := strings.Cut(text, "/")
+	v, ok := number(value, 32)
+	k, okMask := uint64(math.MaxUint32), true
+	if masked {
+		k, okMask = number(mask, 32)
+	}
+	*into = Mark{uint32(v), uint32(k)}
+	return ok && okMask
 }
 
 func (c *StateConfig) encap(s *State) *Fault {

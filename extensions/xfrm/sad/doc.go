@@ -10,6 +10,9 @@
 // generations of a state share: an update or a migration goes on counting where the old one was. Live is
 // of atomic words, the only ones here that two goroutines touch.
 //
+// A lookup allocates nothing; a change of one state in 100,000 and a snapshot of it take some 30 µs, see
+// BenchmarkAdd.
+//
 // Not here: the replay window (see [Window]), the algorithms themselves, notifications. IPComp is
 // understood and refused. Outer addresses are IPv6.
 package sad

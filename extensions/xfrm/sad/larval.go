@@ -84,7 +84,7 @@ func (db *DB) AllocSPI(now clock.Instant, s *State, low, high uint32, random fun
 	switch {
 	case !v6(s.DAddr) || !v6(s.SAddr):
 		return nil, fmt.Errorf("%w: states have IPv6 addresses", ErrFamily)
-	case s.Proto != ESP && s.Proto != AH || low > high || low < 256:
+	case s.Proto != ESP && s.Proto != AH || s.DAddr.IsUnspecified() || low > high || low < 256:
 		return nil, fmt.Errorf("%w: SPIs of %s from %d to %d", ErrInvalid, s.Proto, low, high)
 	case db.larval >= db.o.MaxLarval || db.n >= db.o.MaxStates:
 		return nil, ErrFull

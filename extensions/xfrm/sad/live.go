@@ -117,13 +117,13 @@ func (l *Live) Count(now clock.Instant, size int) {
 	l.last.Store(int64(now))
 }
 
-// LeftOfWindow, Replayed and IntegrityFailed count packets that were refused.
+// LeftOfWindow counts a packet that was too old.
 func (l *Live) LeftOfWindow() { l.replayWindow.Add(1) }
 
-// Replayed counts, see [Live.LeftOfWindow].
+// Replayed counts a duplicate.
 func (l *Live) Replayed() { l.replay.Add(1) }
 
-// IntegrityFailed counts, see [Live.LeftOfWindow].
+// IntegrityFailed counts a packet with a wrong ICV.
 func (l *Live) IntegrityFailed() { l.integrityFailed.Add(1) }
 
 // Used returns when the first and the last packet were processed; 0 = never.

@@ -24,9 +24,9 @@ func (p *parser) option(w string) error {
 	case "replay-seq", "replay-oseq", "replay-seq-hi", "replay-oseq-hi":
 		return p.replay(w, after)
 	case "flag":
-		return p.flags(w, flagWords, func(bit uint8) { s.Flags |= Flags(bit) })
+		return p.flags(flagWords, func(bit uint8) { s.Flags |= Flags(bit) })
 	case "extra-flag":
-		return p.flags(w, extraFlagWords, func(bit uint8) { s.Extra |= ExtraFlags(bit) })
+		return p.flags(extraFlagWords, func(bit uint8) { s.Extra |= ExtraFlags(bit) })
 	case "sel":
 		p.i++
 		var err error
@@ -55,7 +55,7 @@ func (p *parser) option(w string) error {
 }
 
 func duplicate(what, w string) error {
-	return fmt.Errorf("duplicate %q: %q is the second value.", what, w) //nolint:revive,staticcheck // iproute2's words
+	return fmt.Errorf("duplicate %q: %q is the second value.", what, w)
 }
 
 // algo reads ALGO.
@@ -82,7 +82,7 @@ func (p *parser) algo(w string) error {
 		return err
 	}
 	if name == "" || len(name) > 63 {
-		return errors.New("ALGO-NAME value is invalid") //nolint:revive,staticcheck // iproute2's words
+		return errors.New("ALGO-NAME value is invalid")
 	}
 	if w == "comp" {
 		s.Comp = name
@@ -94,7 +94,7 @@ func (p *parser) algo(w string) error {
 		return err
 	}
 	if a.Key, err = ParseSecret(key); err != nil {
-		return errors.New("ALGO-KEYMAT value is invalid") //nolint:revive,staticcheck // iproute2's words; the key is not repeated
+		return errors.New("ALGO-KEYMAT value is invalid") // which iproute2 repeats
 	}
 	bits := map[string]string{"aead": "ALGO-ICV-LEN", "auth-trunc": "ALGO-TRUNC-LEN"}[w]
 	if bits == "" {
@@ -139,7 +139,7 @@ func (p *parser) replay(w, after string) error {
 }
 
 // flags reads one word or more of a list; the first that is none ends it.
-func (p *parser) flags(w string, words []string, set func(uint8)) error {
+func (p *parser) flags(words []string, set func(uint8)) error {
 	first := true
 	for p.i+1 < len(p.words) {
 		bit := parseBit(words, p.words[p.i+1])
@@ -205,7 +205,7 @@ func (p *parser) encap() error {
 	}
 	a, err := netip.ParseAddr(w)
 	if err != nil || a.Zone() != "" {
-		return fmt.Errorf("any valid address is expected rather than %q.", w) //nolint:revive,staticcheck // iproute2's words
+		return fmt.Errorf("any valid address is expected rather than %q.", shown(w))
 	}
 	e.SPort, e.DPort, e.OAddr = uint16(sport), uint16(dport), a
 	return nil
@@ -218,9 +218,9 @@ func (p *parser) finish() error {
 	invalid := func(what string) error { return fmt.Errorf("%s with XFRM-PROTO value %q", what, s.Proto) }
 	switch {
 	case s.ReplayWindow > MaxReplayWindow:
-		return fmt.Errorf("replay-window (%d) > XFRMA_REPLAY_ESN_MAX (%d).", s.ReplayWindow, MaxReplayWindow) //nolint:revive,staticcheck // iproute2's words
+		return fmt.Errorf("replay-window (%d) > XFRMA_REPLAY_ESN_MAX (%d).", s.ReplayWindow, MaxReplayWindow)
 	case s.Flags&ESN != 0 && !p.window:
-		return errors.New("esn flag set without replay-window.") //nolint:revive,staticcheck // iproute2's words
+		return errors.New("esn flag set without replay-window.")
 	case p.hi && s.Flags&ESN == 0:
 		// DEVIATION(Linux): iproute2 ignores them then.
 		return errors.New("replay-seq-hi and replay-oseq-hi need flag esn")

@@ -12,14 +12,15 @@ import (
 // hidden is what is shown of a key: iproute2's words.
 const hidden = "<<Keys hidden>>"
 
-// Secret is a key that no way of printing shows; only [Secret.Reveal] does. The octets are behind a
-// pointer, so that printing a struct that has a Secret in an unexported field shows an address at most.
-type Secret struct{ p *[]byte }
+// Secret is a key that no way of printing shows; only [Secret.Reveal] does. The octets are behind two
+// pointers: fmt does not call the methods of what is in an unexported field, and follows one.
+type Secret struct{ p **[]byte }
 
 // NewSecret returns a secret with a copy of b.
 func NewSecret(b []byte) Secret {
 	c := bytes.Clone(b)
-	return Secret{&c}
+	p := &c
+	return Secret{&p}
 }
 
 // ParseSecret reads a key as ip xfrm takes it: 0x and hexadecimal digits, an odd one first standing for
@@ -35,7 +36,7 @@ func ParseSecret(s string) (Secret, error) {
 	if err != nil {
 		return Secret{}, errors.New("it has other than hexadecimal digits") // the decoder's error shows one
 	}
-	return Secret{&b}, nil
+	return NewSecret(b), nil
 }
 
 // Reveal returns the octets, which belong to the secret.
@@ -43,7 +44,7 @@ func (s Secret) Reveal() []byte {
 	if s.p == nil {
 		return nil
 	}
-	return *s.p
+	return **s.p
 }
 
 // Len is the number of octets.

@@ -12,13 +12,13 @@ import (
 
 // What the database refuses, in the words of the kernel. What more there is to say follows them.
 var (
-	ErrInvalid   = errors.New("Invalid argument")                         //nolint:revive,staticcheck // EINVAL
-	ErrExist     = errors.New("File exists")                              //nolint:revive,staticcheck // EEXIST
-	ErrNotFound  = errors.New("No such process")                          //nolint:revive,staticcheck // ESRCH
-	ErrNoSPI     = errors.New("No such file or directory")                //nolint:revive,staticcheck // ENOENT
-	ErrFull      = errors.New("No buffer space available")                //nolint:revive,staticcheck // ENOBUFS
-	ErrFamily    = errors.New("Address family not supported by protocol") //nolint:revive,staticcheck // EAFNOSUPPORT
-	ErrInTrigger = errors.New("Unsupported mode.")                        //nolint:revive,staticcheck // as the kernel says it
+	ErrInvalid   = errors.New("Invalid argument")                         // EINVAL
+	ErrExist     = errors.New("File exists")                              // EEXIST
+	ErrNotFound  = errors.New("No such process")                          // ESRCH
+	ErrNoSPI     = errors.New("No such file or directory")                // ENOENT
+	ErrFull      = errors.New("No buffer space available")                // ENOBUFS
+	ErrFamily    = errors.New("Address family not supported by protocol") // EAFNOSUPPORT
+	ErrInTrigger = errors.New("Unsupported mode.")
 )
 
 // MaxReplayWindow is the largest replay window, in packets (XFRMA_REPLAY_ESN_MAX).
@@ -41,9 +41,10 @@ func (m Mark) matches(v uint32) bool { return v&m.Mask == m.Value }
 
 // Encap is UDP around ESP (RFC 3948). The zero Encap is none.
 type Encap struct {
-	Type         EncapType  `json:"type"`
-	SPort, DPort uint16     `json:",omitempty"`
-	OAddr        netip.Addr `json:"addr"` // the original address, before a NAT changed it
+	Type  EncapType  `json:"type"`
+	SPort uint16     `json:"sport"`
+	DPort uint16     `json:"dport"`
+	OAddr netip.Addr `json:"addr"` // the original address, before a NAT changed it
 }
 
 // Lifetime is when a state ends (hard) and when it is to be replaced (soft): octets, packets, seconds since
@@ -156,11 +157,11 @@ func (s *State) checkFeatures() error {
 	case s.SrcSelective && (!ipsec || s.SAddr.IsUnspecified()):
 		return fmt.Errorf("%w: src_selective is for esp and ah with a src", ErrInvalid)
 	case s.Encap.Type != 0 && s.Proto == AH:
-		return errors.New("AH is not compatible with encapsulation.") //nolint:revive,staticcheck // the kernel's words
+		return errors.New("AH is not compatible with encapsulation.")
 	case s.Encap.Type != 0 && (s.Proto != ESP || s.Encap.Type != ESPInUDP && s.Encap.Type != ESPInUDPNonIKE):
-		return errors.New("Unsupported encapsulation type for ESP.") //nolint:revive,staticcheck // the kernel's words
+		return errors.New("Unsupported encapsulation type for ESP.")
 	case s.TFCPad != 0 && (s.Mode != ModeTunnel || s.Proto != ESP):
-		return errors.New("TFC padding can only be used in tunnel mode.") //nolint:revive,staticcheck // the kernel's words
+		return errors.New("TFC padding can only be used in tunnel mode.")
 	case s.Flags&ESN != 0 && (!ipsec || s.ReplayWindow == 0):
 		return fmt.Errorf("%w: esn is for esp and ah with a replay-window", ErrInvalid)
 	case s.Flags&ESN == 0 && (s.ReplaySeq > 1<<32-1 || s.ReplayOSeq > 1<<32-1):
@@ -170,7 +171,7 @@ func (s *State) checkFeatures() error {
 	case from*to != 0 && from != to:
 		return fmt.Errorf("%w: selector of two families", ErrInvalid)
 	case (from == 4 || to == 4) && s.Mode != ModeTunnel && s.Mode != ModeBEET:
-		return errors.New("Only tunnel modes can accommodate a change of family.") //nolint:revive,staticcheck // the kernel's words
+		return errors.New("Only tunnel modes can accommodate a change of family.")
 	}
 	return nil
 }

@@ -15,14 +15,17 @@ type Request struct {
 	Min, Max uint32
 }
 
-var errIncomplete = errors.New(`Command line is not complete. Try option "help"`) //nolint:revive,staticcheck // iproute2's words
+var errIncomplete = errors.New(`Command line is not complete. Try option "help"`)
 
-// wrong is iproute2's way to say it. What may be a key is not repeated.
-func wrong(w, why string) error {
+// wrong is iproute2's way to say it.
+func wrong(w, why string) error { return fmt.Errorf("argument %q is wrong: %s", shown(w), why) }
+
+// shown is a word that an error repeats, but for what may be a key.
+func shown(w string) string {
 	if len(w) > 18 && strings.HasPrefix(w, "0x") {
-		w = "0x..."
+		return "0x..."
 	}
-	return fmt.Errorf("argument %q is wrong: %s", w, why)
+	return w
 }
 
 type parser struct {
@@ -85,14 +88,14 @@ func (p *parser) prefix() (netip.Prefix, error) {
 			return netip.PrefixFrom(a, a.BitLen()), nil
 		}
 	}
-	return netip.Prefix{}, fmt.Errorf("any valid prefix is expected rather than %q.", w) //nolint:revive,staticcheck // iproute2's words
+	return netip.Prefix{}, fmt.Errorf("any valid prefix is expected rather than %q.", shown(w))
 }
 
 // addr is prefix for where a prefix makes no sense.
 func (p *parser) addr() (netip.Addr, error) {
 	pre, err := p.prefix()
 	if err == nil && !pre.IsSingleIP() {
-		return netip.Addr{}, fmt.Errorf("any valid address is expected rather than %q.", p.words[p.i]) //nolint:revive,staticcheck // iproute2's words
+		return netip.Addr{}, fmt.Errorf("any valid address is expected rather than %q.", p.words[p.i])
 	}
 	return pre.Addr(), err
 }
@@ -104,7 +107,7 @@ func Parse(verb string, words []string, link func(string) (int, bool)) (*Request
 	p := &parser{words: words, link: link, r: r}
 	read := map[string]func(string) error{"add": p.option, "update": p.option, "delete": p.mark, "get": p.mark, "allocspi": p.alloc}[verb]
 	if read == nil {
-		return nil, fmt.Errorf("Command %q is unknown, try \"ip xfrm state help\".", verb) //nolint:revive,staticcheck // iproute2's words
+		return nil, fmt.Errorf("Command %q is unknown, try \"ip xfrm state help\".", verb)
 	}
 	for ; p.more(); p.i++ {
 		if err := read(p.words[p.i]); err != nil {
@@ -112,23 +115,22 @@ func Parse(verb string, words []string, link func(string) (int, bool)) (*Request
 		}
 	}
 	if !p.ids {
-		return nil, errors.New("Not enough information: ID is required") //nolint:revive,staticcheck // iproute2's words
+		return nil, errors.New("Not enough information: ID is required")
 	}
-	var err error
-	switch verb {
-	case "add", "update":
-		any6 := netip.IPv6Unspecified() // a missing address is any
-		if !r.SAddr.IsValid() {
-			r.SAddr = any6
-		}
-		if !r.DAddr.IsValid() {
-			r.DAddr = any6
-		}
-		err = p.finish()
-	case "allocspi":
-		err = p.finishAlloc()
+	if verb == "delete" || verb == "get" {
+		return r, nil
 	}
-	return r, err
+	any6 := netip.IPv6Unspecified() // a missing address is any
+	if !r.SAddr.IsValid() {
+		r.SAddr = any6
+	}
+	if !r.DAddr.IsValid() {
+		r.DAddr = any6
+	}
+	if verb == "allocspi" {
+		return r, p.finishAlloc()
+	}
+	return r, p.finish()
 }
 
 // id reads ID: its words stand together.
@@ -175,7 +177,7 @@ func (p *parser) id(w string) error {
 	case s.Proto == 0:
 		return errors.New(`argument "XFRM-PROTO" is required`)
 	case s.Proto == COMP && s.SPI > 0xffff:
-		return errors.New(`SPI value is too large with XFRM-PROTO value "comp"`) //nolint:revive,staticcheck // iproute2's words
+		return errors.New(`SPI value is too large with XFRM-PROTO value "comp"`)
 	}
 	return nil
 }
