@@ -86,6 +86,39 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
+// TestAnswersToHAO: a larval state of a protocol without an SPI has the key of its answer and is not in the way.
+func TestAnswersToHAO(t *testing.T) {
+	db := newDB()
+	larval, _, err := db.Acquire(t0, &Template{DAddr: addr2, SAddr: addr1, Proto: DSTOPTS, Mode: ModeRO}, flow("fd00::1", "fd00::2"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if db.Snapshot().ByAddrs(addr2, addr1, netip.Addr{}, DSTOPTS, 0) != nil {
+		t.Error("a larval state is found")
+	}
+	if _, replaced, err := db.Add(t0, hao("fd00::1", "fd00::9")); err != nil || replaced != larval || db.Count() != 1 {
+		t.Error(replaced, err)
+	}
+}
+
+func TestAllocSPIForAcquire(t *testing.T) {
+	db := newDB()
+	larval, _, err := db.Acquire(t0, &Template{DAddr: addr2, SAddr: addr1, Proto: ESP, Mode: ModeTunnel}, flow("fd00::1", "fd00::2"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := db.AllocSPI(t0, with(esp(0), func(s *State) { s.Seq = larval.Seq }), 0x100, 0x200, func() uint32 { return 5 })
+	if err != nil || s.SPI != 0x105 || !larval.Live.Dead() || db.Count() != 1 {
+		t.Fatal(s, err)
+	}
+	if list, err := db.Migrate([]Migration{{OldDAddr: addr2, OldSAddr: addr1, NewDAddr: addr9, NewSAddr: addr1, Proto: ESP, Mode: ModeTunnel}}); err != nil || list != nil {
+		t.Errorf("a larval state has moved: %v, %v", list, err)
+	}
+	if _, replaced, err := db.Add(t0, with(esp(0x1000), func(s *State) { s.Seq = larval.Seq })); err != nil || replaced != s {
+		t.Error("not answered by its seq:", replaced, err)
+	}
+}
+
 func TestLarvalBound(t *testing.T) {
 	db := New(Options{Matches: matches, MaxLarval: 2, AcqExpires: time.Second})
 	acquire := func(reqid uint32) error {

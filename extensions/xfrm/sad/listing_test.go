@@ -95,3 +95,11 @@ func TestListingOfUse(t *testing.T) {
 		t.Errorf("no %q in\n%s", want, l.Text(false))
 	}
 }
+
+// TestNoLimit: 2^64-1 is how iproute2 says that there is none.
+func TestNoLimit(t *testing.T) {
+	r, err := Parse("add", split("src fd00::1 dst fd00::2 proto hao mode ro coa :: limit byte-hard 18446744073709551615 limit time-hard 0"), noLink)
+	if err != nil || r.Life != (Lifetime{}) {
+		t.Error(r, err)
+	}
+}

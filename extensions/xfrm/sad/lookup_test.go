@@ -273,6 +273,45 @@ func TestManyOfOnePair(t *testing.T) {
 	}
 }
 
+// TestPartsOfABucket takes out and changes states anywhere among many of one pair; an old snapshot keeps all.
+func TestPartsOfABucket(t *testing.T) {
+	const n = 4*chunk + 10
+	r := rand.New(rand.NewPCG(3, 4))
+	db := big(t, n, false)
+	all := func(sn *Snapshot) (out []*State) {
+		s := bigState(0, false)
+		for x := range sn.byTemplate.get(sn.templateHash(s.DAddr, s.SAddr, 0)).newest {
+			out = append(out, x)
+		}
+		return out
+	}
+	type kept struct {
+		sn   *Snapshot
+		list []*State
+	}
+	old := []kept{{db.Snapshot(), db.List()}}
+	for i, k := range r.Perm(n) {
+		s := bigState(k, false)
+		var err error
+		if i%3 == 0 {
+			_, err = db.Update(t0, with(s, func(s *State) { s.Life.HardAdd = 9 }))
+		} else {
+			_, err = db.Delete(s.ID, s.SAddr, Mark{})
+		}
+		if err != nil {
+			t.Fatal(k, err)
+		}
+		if i%100 == 0 {
+			old = append(old, kept{db.Snapshot(), db.List()})
+		}
+	}
+	for _, k := range append(old, kept{db.Snapshot(), db.List()}) {
+		if got := all(k.sn); !slices.Equal(got, k.list) {
+			t.Errorf("a snapshot has %d states, it had %d", len(got), len(k.list))
+		}
+	}
+}
+
 // BenchmarkAdd is one state more, a snapshot, one less and a snapshot, with 100,000
 // states there: between as many hosts, and all of one pair.
 func BenchmarkAdd(b *testing.B) {
