@@ -31,6 +31,7 @@ import (
 	"leveret/appliance/module"
 	"leveret/appliance/netstack"
 	"leveret/appliance/observe"
+	"leveret/appliance/resolver"
 )
 
 // defaultHopLimit is what this node's own packets start with (RFC 4861 6.3.2: the value of the
@@ -70,6 +71,7 @@ type Appliance struct {
 	bus     *observe.Bus
 	taps    *observe.Taps
 	router  module.Router
+	names   *resolver.Resolver
 	loops   []*loop
 	hosts   []*host
 	started time.Time
@@ -78,6 +80,8 @@ type Appliance struct {
 
 	linkSnap atomic.Pointer[module.Links]
 	addrSnap atomic.Pointer[module.Addrs]
+	// resolvers are what a module has learned.
+	resolvers atomic.Pointer[module.Resolvers]
 
 	// applyMu is held while the configuration or a link changes.
 	applyMu    sync.Mutex
@@ -123,6 +127,7 @@ func New(o Options) (*Appliance, error) {
 	}
 	a.linkSnap.Store(module.NewLinks(nil))
 	a.addrSnap.Store(module.NewAddrs(nil, nil))
+	a.resolvers.Store(&module.Resolvers{})
 	seed, err := newSeed(o.Root.System.Seed)
 	if err != nil {
 		return nil, err
@@ -152,6 +157,7 @@ func New(o Options) (*Appliance, error) {
 		return nil, fmt.Errorf("host stack: %w", err)
 	}
 	a.path.SetHost(a.host)
+	a.names = a.newResolver(seed)
 	for i, m := range o.Modules {
 		l := newLoop(m, o.Clock, o.Manual)
 		s := seed

@@ -5,12 +5,15 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"net/netip"
 	"time"
 
+	"leveret/appliance/control"
 	"leveret/appliance/control/api"
 	"leveret/appliance/module"
 	"leveret/appliance/netstack"
+	"leveret/appliance/resolver"
 )
 
 // seconds turns a number of the API into a duration.
@@ -29,6 +32,43 @@ func (a *Appliance) probeLink(dev string, dst netip.Addr) (int, error) {
 		return 0, noDevice(dev)
 	}
 	return l.Index, nil
+}
+
+// newResolver makes the resolver of this node, which asks by sockets of the host stack.
+func (a *Appliance) newResolver(seed [32]byte) *resolver.Resolver {
+	seed[30] ^= 1 // no other has this one
+	return resolver.New(resolver.Options{
+		Known: func() module.Resolvers { return *a.resolvers.Load() },
+		DialUDP: func(server netip.AddrPort, port uint16) (net.Conn, error) {
+			return a.host.DialUDP(server, netstack.SocketOptions{Local: netip.AddrPortFrom(netip.Addr{}, port)})
+		},
+		DialTCP: func(ctx context.Context, server netip.AddrPort) (net.Conn, error) {
+			return a.host.DialTCP(ctx, server, netstack.SocketOptions{})
+		},
+		Clock: a.clock, Seed: seed,
+	})
+}
+
+// destination returns where a probe goes: the address asked for, or that of the name's which is to be tried
+// first (RFC 6724 6).
+func (a *Appliance) destination(ctx context.Context, dst netip.Addr, name string) (netip.Addr, error) {
+	switch {
+	case dst.IsValid() == (name != ""):
+		return dst, control.BadRequest("one of dst and name is wanted")
+	case name == "":
+		return dst, nil
+	}
+	list, err := a.names.Lookup(ctx, name)
+	switch {
+	case ctx.Err() != nil:
+		return dst, ctx.Err()
+	case err != nil:
+		return dst, module.Refuse(err.Error())
+	}
+	if a.router != nil {
+		list = a.router.SortDestinations(list)
+	}
+	return list[0], nil
 }
 
 func (a *Appliance) linkName(i int) string {
@@ -51,9 +91,13 @@ func (a *Appliance) ping(ctx context.Context, req module.Request, w io.Writer) e
 	if err != nil {
 		return err
 	}
+	dst, err := a.destination(ctx, r.Dst, r.Name)
+	if err != nil {
+		return err
+	}
 	enc, ctx, fail := lines(ctx, w)
 	err = a.host.Ping(ctx, netstack.PingOptions{
-		Dst: r.Dst.WithZone(""), Source: r.Source, Link: link, Size: r.Size, Count: r.Count, Interval: seconds(r.Interval),
+		Dst: dst.WithZone(""), Source: r.Source, Link: link, Size: r.Size, Count: r.Count, Interval: seconds(r.Interval),
 		Timeout: seconds(r.Timeout), HopLimit: r.HopLimit, DontFragment: r.DontFragment,
 	}, func(e netstack.PingEvent) {
 		out := api.PingEvent{
@@ -62,7 +106,7 @@ func (a *Appliance) ping(ctx context.Context, req module.Request, w io.Writer) e
 		}
 		switch e.Kind {
 		case netstack.PingStarted:
-			out.Event = api.PingStart
+			out.Event, out.Dst = api.PingStart, dst
 		case netstack.PingSent:
 			out.Event = api.PingSent
 		case netstack.PingReplied:
@@ -91,9 +135,16 @@ func (a *Appliance) traceroute(ctx context.Context, req module.Request, w io.Wri
 	if err != nil {
 		return err
 	}
+	dst, err := a.destination(ctx, r.Dst, r.Name)
+	if err != nil {
+		return err
+	}
 	enc, ctx, fail := lines(ctx, w)
+	if r.Name != "" {
+		fail(enc.Encode(api.TraceEvent{Dst: dst}))
+	}
 	err = a.host.Traceroute(ctx, netstack.TracerouteOptions{
-		Dst: r.Dst.WithZone(""), Source: r.Source, Link: link, FirstHop: r.FirstHop, MaxHops: r.MaxHops, Probes: r.Probes,
+		Dst: dst.WithZone(""), Source: r.Source, Link: link, FirstHop: r.FirstHop, MaxHops: r.MaxHops, Probes: r.Probes,
 		Timeout: seconds(r.Timeout), Size: r.Size,
 	}, func(e netstack.HopEvent) {
 		out := api.TraceEvent{

@@ -95,6 +95,9 @@ func (r *rigRouter) RouteBatch(ps []*packet.Packet) {
 		}
 	}
 }
+
+func (r *rigRouter) SortDestinations(dsts []netip.Addr) []netip.Addr { return dsts }
+
 func (r *rigRouter) Route(q module.RouteQuery) (res module.RouteResult) {
 	r.asked = q
 	for _, a := range r.addrs {

@@ -35,6 +35,12 @@ type Redirect struct {
 	Target  netip.Addr
 }
 
+// Resolvers are what routers said about the resolution of names (RFC 8106). The zero value: nothing.
+type Resolvers struct {
+	Servers []netip.Addr // recursive DNS servers, the preferred first; link-local ones have their link's name as zone
+	Domains []string     // the search list, the first first
+}
+
 // Hop is a neighbor that packets are given to.
 type Hop struct {
 	Link int

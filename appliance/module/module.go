@@ -109,6 +109,9 @@ type Router interface {
 	RouteBatch(ps []*packet.Packet)
 	// Route answers for one question that is not a packet, and chooses its source.
 	Route(q RouteQuery) RouteResult
+	// SortDestinations returns the addresses of one peer, without zones, in the order in which they are to
+	// be tried (RFC 6724 6), each with the source that [Router.Route] chooses for it.
+	SortDestinations(dsts []netip.Addr) []netip.Addr
 }
 
 // RouteQuery is a question to the [Router]. What is zero is not known, and no rule that asks for it
@@ -200,6 +203,9 @@ type Host interface {
 	// answer. Each keeps the slice, and only one module calls it.
 	PublishGateways([]Hop)
 	PublishSilent([]Hop)
+	// PublishResolvers replaces the resolvers this module has learned; it keeps the slices. Only one
+	// module does so.
+	PublishResolvers(Resolvers)
 	// SetLinkParams replaces what routers said about a link; it shows in [Host.Links] a moment
 	// later. Any goroutine.
 	SetLinkParams(link int, p LinkParams)

@@ -250,6 +250,8 @@ func icmpError(b []byte, from netip.Addr, e module.ICMPError, in int) *packet.Pa
 
 func (n *node) RouteBatch([]*packet.Packet) {}
 
+func (n *node) SortDestinations(dsts []netip.Addr) []netip.Addr { return dsts }
+
 func (n *node) Route(q module.RouteQuery) module.RouteResult {
 	if n.route != nil {
 		return n.route(q)

@@ -121,7 +121,11 @@ func (c *cli) report(err error) int {
 	for _, f := range faults {
 		fmt.Fprintln(c.err, faultText(f))
 	}
-	fmt.Fprintf(c.err, "Error: %s\n", msg)
+	begin := "Error"
+	if probe := (*probeError)(nil); errors.As(err, &probe) {
+		begin = probe.program
+	}
+	fmt.Fprintf(c.err, "%s: %s\n", begin, msg)
 	return code
 }
 

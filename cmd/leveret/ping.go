@@ -1,10 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"math"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -28,8 +32,12 @@ func (c *cli) pingCommand() *cobra.Command {
 	cmd := c.appliance("ping DESTINATION", "Send echo requests from inside the appliance",
 		`Send ICMPv6 echo requests from inside the appliance, through its whole packet path, and show what
 comes back, as ping(8) does. Exit 0 if there was a reply, 1 if there was none, 2 if they could not
-be sent.`,
+be sent.
+
+A name is resolved by the appliance, which asks the resolvers that it has learned from routers (RFC 8106)
+through its own links; of several addresses the first in the order of RFC 6724 is used.`,
 		`  leveret ping -c 3 2001:db8::1
+  leveret ping host.example
   leveret ping -I lan0 fe80::1
   leveret ping -M do -s 1452 -c 1 2001:db8::1
   leveret -j ping -c 1 2001:db8::1 | jq 'select(.event=="reply").time'`,
@@ -48,11 +56,10 @@ be sent.`,
 
 // complete checks the options and puts them into the request.
 func (o *pingOptions) complete(args []string) error {
-	dst, err := destination(args)
-	if err != nil {
+	var err error
+	if o.Dst, o.Name, err = destination(args); err != nil {
 		return err
 	}
-	o.Dst = dst
 	switch o.pmtu {
 	case "do":
 		o.DontFragment = true
@@ -77,18 +84,40 @@ func (o *pingOptions) complete(args []string) error {
 	return nil
 }
 
-// destination returns the one address on a probe's command line; it may have a zone. Names are
-// not resolved: the appliance has no resolver.
-func destination(args []string) (netip.Addr, error) {
+// destination returns the one address on a probe's command line, which may have a zone, or the name there,
+// which the appliance resolves.
+func destination(args []string) (dst netip.Addr, name string, err error) {
 	if len(args) != 1 {
-		return netip.Addr{}, usagef("one destination address is required.")
+		return dst, "", usagef("one destination is required: an address or a name.")
 	}
-	a, err := netip.ParseAddr(args[0])
-	if err != nil || !a.Is6() {
-		return netip.Addr{}, usagef("inet6 address is expected rather than %q.", args[0])
+	dst, err = netip.ParseAddr(args[0])
+	switch {
+	case err == nil && dst.Is6():
+		return dst, "", nil
+	case err == nil || args[0] == "" || strings.ContainsAny(args[0], ":%/ "):
+		return dst, "", usagef("inet6 address is expected rather than %q.", args[0])
 	}
-	return a, nil
+	return netip.Addr{}, args[0], nil
 }
+
+// probe asks the appliance for a probe. What it says about a name begins with the program, as ping(8)'s and
+// traceroute(8)'s users know it.
+func (c *cli) probe(ctx context.Context, program, name string, request any) (io.ReadCloser, error) {
+	r, err := c.client().Stream(ctx, "/v1/"+program, nil, request)
+	var refused *control.StatusError
+	if name != "" && errors.As(err, &refused) {
+		return nil, &probeError{program, refused}
+	}
+	return r, err
+}
+
+// probeError is a refusal that is shown as the program of that name shows it.
+type probeError struct {
+	program string
+	*control.StatusError
+}
+
+func (e *probeError) Unwrap() error { return e.StatusError }
 
 func checkWait(seconds float64) error {
 	if !(seconds > 0 && seconds <= 3600) {
@@ -109,7 +138,7 @@ func (c *cli) ping(ctx context.Context, o pingOptions, args []string) error {
 	if err := o.complete(args); err != nil {
 		return err
 	}
-	r, err := c.client().Stream(ctx, "/v1/ping", nil, o.PingRequest)
+	r, err := c.probe(ctx, "ping", o.Name, o.PingRequest)
 	if err != nil {
 		return err
 	}
@@ -146,7 +175,11 @@ func (c *cli) printPing(o *pingOptions, ev api.PingEvent) error {
 		if o.from != "" {
 			from = fmt.Sprintf("from %s %s: ", ev.Source, o.Dev)
 		}
-		_, err = fmt.Fprintf(c.out, "PING %s(%s) %s%d data bytes\n", o.Dst, o.Dst, from, o.Size)
+		to := fmt.Sprintf("%s(%s)", o.Dst, o.Dst)
+		if o.Name != "" {
+			to = fmt.Sprintf("%s (%s)", o.Name, ev.Dst)
+		}
+		_, err = fmt.Fprintf(c.out, "PING %s %s%d data bytes\n", to, from, o.Size)
 	case api.PingReply:
 		text := fmt.Sprintf("%d bytes from %s: icmp_seq=%d ttl=%d", ev.Bytes, ev.From, ev.Seq, ev.HopLimit)
 		if o.Size >= 16 { // as ping(8), which keeps the time in the data
@@ -258,7 +291,7 @@ func (c *cli) printPingStats(o *pingOptions, s *pingStats) error {
 	if s.Transmitted > 0 {
 		text += fmt.Sprintf(", %.6g%% packet loss", float64(s.Transmitted-s.Received)*100/float64(s.Transmitted))
 	}
-	_, err := fmt.Fprintf(c.out, "\n--- %s ping statistics ---\n%s, time %dms\n", o.Dst, text, s.Time)
+	_, err := fmt.Fprintf(c.out, "\n--- %s ping statistics ---\n%s, time %dms\n", cmp.Or(o.Name, o.Dst.String()), text, s.Time)
 	if err == nil && s.timed > 0 && o.Size >= 16 {
 		_, err = fmt.Fprintf(c.out, "rtt min/avg/max/mdev = %.3f/%.3f/%.3f/%.3f ms\n", s.Min, s.Avg, s.Max, s.MDev)
 	}

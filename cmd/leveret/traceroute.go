@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -16,8 +17,10 @@ func (c *cli) tracerouteCommand() *cobra.Command {
 	var from string
 	cmd := c.appliance("traceroute DESTINATION", "Show the routers on the way, from inside the appliance",
 		`Send UDP datagrams with growing hop limits from inside the appliance and show who answers, as
-traceroute(8) does. Exit 0 if the destination answered, 1 if it did not, 2 if nothing could be sent.`,
+traceroute(8) does. Exit 0 if the destination answered, 1 if it did not, 2 if nothing could be sent.
+A name is resolved by the appliance; see 'leveret ping --help'.`,
 		`  leveret traceroute 2001:db8::1
+  leveret traceroute host.example
   leveret traceroute -m 5 -c 1 -W 1 2001:db8::1`,
 		func(ctx context.Context, args []string) error { return c.traceroute(ctx, r, from, args) })
 	fs := cmd.Flags()
@@ -33,7 +36,7 @@ traceroute(8) does. Exit 0 if the destination answered, 1 if it did not, 2 if no
 
 func (c *cli) traceroute(ctx context.Context, r api.TraceRequest, from string, args []string) error {
 	var err error
-	if r.Dst, err = destination(args); err != nil {
+	if r.Dst, r.Name, err = destination(args); err != nil {
 		return err
 	}
 	switch {
@@ -48,14 +51,16 @@ func (c *cli) traceroute(ctx context.Context, r api.TraceRequest, from string, a
 		return err
 	}
 	r.Source, r.Dev = sourceOrLink(from)
-	s, err := c.client().Stream(ctx, "/v1/traceroute", nil, r)
+	s, err := c.probe(ctx, "traceroute", r.Name, r)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	p := tracePrinter{c: c, probes: r.Probes}
-	if !c.json {
-		fmt.Fprintf(c.out, "traceroute to %s (%s), %d hops max, %d byte packets\n", r.Dst, r.Dst, r.MaxHops, r.Size)
+	p := tracePrinter{c: c, r: &r}
+	if !c.json && r.Name == "" {
+		if err := p.head(r.Dst); err != nil {
+			return err
+		}
 	}
 	if err := control.Lines(ctx, s, p.print); err != nil {
 		return err
@@ -75,10 +80,16 @@ func (c *cli) traceroute(ctx context.Context, r api.TraceRequest, from string, a
 // tracePrinter prints each probe as it is answered; a line for each hop.
 type tracePrinter struct {
 	c               *cli
-	probes          int
+	r               *api.TraceRequest
 	column          int // probes printed on the line
 	from            netip.Addr
 	reached, failed bool
+}
+
+// head prints the first line, once it is known where the probes go.
+func (p *tracePrinter) head(dst netip.Addr) error {
+	_, err := fmt.Fprintf(p.c.out, "traceroute to %s (%s), %d hops max, %d byte packets\n", cmp.Or(p.r.Name, dst.String()), dst, p.r.MaxHops, p.r.Size)
+	return err
 }
 
 func (p *tracePrinter) print(ev api.TraceEvent) error {
@@ -86,6 +97,9 @@ func (p *tracePrinter) print(ev api.TraceEvent) error {
 	if p.c.json {
 		p.failed = p.failed || ev.Error != ""
 		return p.c.printJSON(ev)
+	}
+	if ev.Dst.IsValid() {
+		return p.head(ev.Dst)
 	}
 	if ev.Error != "" {
 		p.failed = true
@@ -106,7 +120,7 @@ func (p *tracePrinter) print(ev api.TraceEvent) error {
 		}
 		text += fmt.Sprintf("  %.3f ms%s", ev.Time, traceMark(ev))
 	}
-	if p.column++; p.column == p.probes {
+	if p.column++; p.column == p.r.Probes {
 		text += "\n"
 		p.column = 0
 	}

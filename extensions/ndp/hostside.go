@@ -370,5 +370,5 @@ func (m *Module) publishLearned(now clock.Instant) {
 		m.host.PublishRedirects(redirected)
 	}
 	m.resolvers.stale = true
-	m.writeResolvers(now)
+	m.tellResolvers(now)
 }

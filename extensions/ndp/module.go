@@ -292,7 +292,7 @@ func (m *Module) Tick(now clock.Instant) {
 		m.tickAddress(now, a)
 	}
 	m.probeGateways(now)
-	m.writeResolvers(now)
+	m.tellResolvers(now)
 	m.publish(now)
 }
 

@@ -11,24 +11,25 @@ import (
 	"go.uber.org/zap"
 
 	"leveret/appliance/clock"
+	"leveret/appliance/module"
 )
 
 const (
 	// resolvFile is where the learned resolvers are told to others, in run_dir, in the words of resolv.conf(5).
 	resolvFile = "resolv.conf"
-	// resolvPause is the least time between two versions of the file: each advertisement may change it.
+	// resolvPause is the least time between two versions of it: each advertisement may change it.
 	resolvPause = time.Second
 )
 
-// resolvers is the file of learned resolvers (RFC 8106 6).
+// resolvers are the learned ones as they were told to the appliance and, in a file, to others (RFC 8106 6).
 type resolvers struct {
 	dir   string
-	text  string        // as written
-	stale bool          // it may have to be written anew
+	text  string        // as told
+	stale bool          // they may have to be told anew
 	next  clock.Instant // not before this
 }
 
-// deadline returns when the file is to be written.
+// deadline returns when they are to be told.
 func (r *resolvers) deadline() clock.Instant {
 	if r.stale {
 		return r.next
@@ -38,52 +39,64 @@ func (r *resolvers) deadline() clock.Instant {
 
 // remove deletes the file: whoever reads it would believe it.
 func (r *resolvers) remove() {
-	if r.text != "" {
+	if r.text != "" && r.dir != "" {
 		_ = os.Remove(filepath.Join(r.dir, resolvFile))
 	}
 }
 
-// writeResolvers brings the file up to date, if it may be written already.
-func (m *Module) writeResolvers(now clock.Instant) {
+// tellResolvers tells what is new about them, if it may be told already.
+func (m *Module) tellResolvers(now clock.Instant) {
 	r := &m.resolvers
 	if !r.stale || now < r.next {
 		return
 	}
 	r.stale = false
-	text := m.resolverText()
-	if text == r.text || r.dir == "" {
+	known := m.knownResolvers()
+	text := resolverText(known)
+	if text == r.text {
 		return
 	}
 	r.text, r.next = text, now.Add(resolvPause)
+	m.host.PublishResolvers(known)
+	if r.dir == "" {
+		return
+	}
 	if err := writeWhole(filepath.Join(r.dir, resolvFile), []byte("# learned from Router Advertisements\n"+text)); err != nil {
 		m.host.Log().Warn("the learned resolvers cannot be written", zap.Error(err))
 	}
 }
 
-// resolverText lists what all links have learned.
-func (m *Module) resolverText() string {
-	var b strings.Builder
-	var domains []string
+// knownResolvers lists what all links have learned.
+func (m *Module) knownResolvers() (out module.Resolvers) {
 	for _, i := range m.linkOrder() {
 		l := m.links[i]
 		if l.host == nil {
 			continue
 		}
 		for _, s := range l.host.routers.Servers() {
-			zone := ""
-			if s.Value.IsLinkLocalUnicast() {
-				zone = "%" + l.cfg.name
+			a := s.Value
+			if a.IsLinkLocalUnicast() {
+				a = a.WithZone(l.cfg.name)
 			}
-			fmt.Fprintf(&b, "nameserver %s%s\n", s.Value, zone)
+			out.Servers = append(out.Servers, a)
 		}
 		for _, d := range l.host.routers.Domains() {
-			if !slices.Contains(domains, d.Value) {
-				domains = append(domains, d.Value)
+			if !slices.Contains(out.Domains, d.Value) {
+				out.Domains = append(out.Domains, d.Value)
 			}
 		}
 	}
-	if len(domains) > 0 {
-		fmt.Fprintf(&b, "search %s\n", strings.Join(domains, " "))
+	return out
+}
+
+// resolverText writes them in the words of resolv.conf(5).
+func resolverText(r module.Resolvers) string {
+	var b strings.Builder
+	for _, s := range r.Servers {
+		fmt.Fprintf(&b, "nameserver %s\n", s)
+	}
+	if len(r.Domains) > 0 {
+		fmt.Fprintf(&b, "search %s\n", strings.Join(r.Domains, " "))
 	}
 	return b.String()
 }

@@ -484,7 +484,7 @@ func (m *Module) get(now clock.Instant, req module.Request) (any, error) {
 	if req.Query["explain"] == "true" {
 		tr = &trace{}
 	}
-	res := m.answer(q, tr)
+	res := m.view.Load().answer(m.host.Addrs(), q, tr)
 	if res.Route == nil {
 		return nil, module.Refuse("Network is unreachable")
 	}

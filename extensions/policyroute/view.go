@@ -117,7 +117,7 @@ func (v *view) selectSource(dst *[16]byte, out int, via [16]byte) (src [16]byte,
 
 // Route implements [module.Router].
 func (m *Module) Route(q module.RouteQuery) module.RouteResult {
-	return m.answer(q, nil).RouteResult
+	return m.view.Load().answer(m.host.Addrs(), q, nil).RouteResult
 }
 
 // answer is what a question comes to.
@@ -134,9 +134,8 @@ func (a *answer) redirectedBy() netip.Addr {
 	return a.Gateway
 }
 
-// answer answers a question.
-func (m *Module) answer(q module.RouteQuery, tr *trace) (a answer) {
-	v := m.view.Load()
+// answer answers a question of a node that has those addresses.
+func (v *view) answer(addrs *module.Addrs, q module.RouteQuery, tr *trace) (a answer) {
 	dst := q.Dst.As16()
 	hasSrc := q.Src.IsValid() && !q.Src.IsUnspecified()
 	src := func(out int, via [16]byte, preferred netip.Addr) netip.Addr {
@@ -152,7 +151,7 @@ func (m *Module) answer(q module.RouteQuery, tr *trace) (a answer) {
 		}
 		return netip.AddrFrom16(chosen)
 	}
-	if own := m.host.Addrs().Lookup(&dst, q.Out); own != nil && own.Assigned() {
+	if own := addrs.Lookup(&dst, q.Out); own != nil && own.Assigned() {
 		r := &packet.Route{Type: packet.RouteLocal, Table: tableLocal}
 		if own.Anycast {
 			r.Type = packet.RouteAnycast

@@ -4,7 +4,8 @@ import "net/netip"
 
 // PingRequest is the body of POST /v1/ping. The answer is JSON lines: one [PingEvent] each.
 type PingRequest struct {
-	Dst      netip.Addr `json:"dst"`                // zoned ("fe80::1%lan0") or with Dev for link-local
+	Dst      netip.Addr `json:"dst,omitzero"`       // zoned ("fe80::1%lan0") or with Dev for link-local
+	Name     string     `json:"name,omitempty"`     // in the place of Dst: the appliance resolves it
 	Count    int        `json:"count,omitempty"`    // 0 = until the client goes
 	Size     int        `json:"size"`               // octets of data behind the ICMPv6 header
 	Interval float64    `json:"interval"`           // seconds between requests
@@ -18,7 +19,7 @@ type PingRequest struct {
 
 // The kinds of [PingEvent].
 const (
-	PingStart = "start" // first: Source and Dev are what was chosen
+	PingStart = "start" // first: Dst, Source and Dev are what was chosen
 	PingSent  = "sent"  // a request left
 	PingReply = "reply" // an Echo Reply
 	PingError = "error" // an ICMPv6 error from From, or a local one when From is zero
@@ -29,6 +30,7 @@ type PingEvent struct {
 	Event    string     `json:"event"`
 	Seq      int        `json:"seq,omitempty"` // from 1
 	From     netip.Addr `json:"from,omitzero"`
+	Dst      netip.Addr `json:"dst,omitzero"`
 	Source   netip.Addr `json:"source,omitzero"`
 	Dev      string     `json:"dev,omitempty"`
 	Bytes    int        `json:"bytes,omitempty"` // of the ICMPv6 message
@@ -45,10 +47,11 @@ type PingEvent struct {
 }
 
 // TraceRequest is the body of POST /v1/traceroute. The answer is JSON lines: one [TraceEvent]
-// for each probe, in the order of hops and probes.
+// for each probe, in the order of hops and probes. With Name there is one more before them.
 type TraceRequest struct {
-	Dst      netip.Addr `json:"dst"`
-	FirstHop int        `json:"first_hop"` // hop limit of the first probes
+	Dst      netip.Addr `json:"dst,omitzero"`
+	Name     string     `json:"name,omitempty"` // in the place of Dst: the appliance resolves it
+	FirstHop int        `json:"first_hop"`      // hop limit of the first probes
 	MaxHops  int        `json:"max_hops"`
 	Probes   int        `json:"probes"`  // for each hop
 	Timeout  float64    `json:"timeout"` // seconds to wait for each answer
@@ -59,9 +62,10 @@ type TraceRequest struct {
 
 // TraceEvent is what became of one probe.
 type TraceEvent struct {
-	Hop   int        `json:"hop"`
-	Probe int        `json:"probe"`         // from 1
-	From  netip.Addr `json:"from,omitzero"` // zero = no answer in time
+	Dst   netip.Addr `json:"dst,omitzero"`    // alone: what the name was resolved to, before the first probe
+	Hop   int        `json:"hop,omitempty"`   // from 1
+	Probe int        `json:"probe,omitempty"` // from 1
+	From  netip.Addr `json:"from,omitzero"`   // zero = no answer in time
 	Time  float64    `json:"time,omitempty"`
 	// The ICMPv6 error that answered; Reached when the destination itself did.
 	Type    uint8  `json:"type,omitempty"`

@@ -31,6 +31,7 @@ type Host struct {
 	Redirects []module.Redirect
 	Gateways  []module.Hop
 	Silent    []module.Hop
+	Resolvers module.Resolvers
 	Params    map[int]module.LinkParams
 	PathMTUs  int // by LimitPathMTU
 	Routing   module.Router
@@ -88,6 +89,9 @@ func (h *Host) PublishGateways(hops []module.Hop) { h.Gateways = hops }
 
 // PublishSilent implements [module.Host].
 func (h *Host) PublishSilent(hops []module.Hop) { h.Silent = hops }
+
+// PublishResolvers implements [module.Host].
+func (h *Host) PublishResolvers(r module.Resolvers) { h.Resolvers = r }
 
 // SetLinkParams implements [module.Host].
 func (h *Host) SetLinkParams(link int, p module.LinkParams) { h.Params[link] = p }
