@@ -7,13 +7,11 @@ import (
 	"time"
 
 	"leveret/appliance/clock"
-	"leveret/extensions/xfrm/selector"
+	"leveret/extensions/xfrm/proto"
 )
 
 // Options are what a database is made with.
 type Options struct {
-	// Matches compares a selector with a flow; the database looks at families itself.
-	Matches func(*selector.Selector, *selector.Flow) bool
 	// NewWindow makes the replay window of a state that has one, from ReplayWindow, Flags and ReplaySeq.
 	NewWindow func(*State) Window
 	Seed      uint64 // of hashes: not to be known outside
@@ -21,6 +19,8 @@ type Options struct {
 	MaxStates  int           // 0 = 131,072
 	MaxLarval  int           // of them; 0 = 1,024
 	AcqExpires time.Duration // how long a larval state waits; 0 = 30 s (sysctl xfrm_acq_expires)
+
+	AllowLegacy bool // see [State.Check]
 }
 
 // DB is the database. One goroutine owns it and gives the others snapshots.
@@ -62,11 +62,14 @@ func New(o Options) *DB {
 	return &DB{o: o, tables: tables{seed: o.Seed}, waiting: map[want]*State{}, bySeq: map[uint32]*State{}}
 }
 
+// AllowLegacy changes what [Options] say of new states.
+func (db *DB) AllowLegacy(allow bool) { db.o.AllowLegacy = allow }
+
 // Snapshot returns the database as it is. What changes before the next call is changed in place, so that
 // many changes with one snapshot after them cost little.
 func (db *DB) Snapshot() *Snapshot {
 	if db.snap == nil {
-		db.snap = &Snapshot{tables: db.tables, matches: db.o.Matches, genid: db.genid, n: db.n}
+		db.snap = &Snapshot{tables: db.tables, genid: db.genid, n: db.n}
 		db.edition++
 	}
 	return db.snap
@@ -135,7 +138,7 @@ func (db *DB) Get(id ID, saddr netip.Addr, mark Mark) (*State, error) {
 // its sequence number, else one that waits for what the new state is; what waits for it can go on.
 func (db *DB) Add(now clock.Instant, s *State) (added, replaced *State, err error) {
 	c := *s
-	if err := c.Check(); err != nil {
+	if err := c.Check(db.o.AllowLegacy); err != nil {
 		return nil, nil, err
 	}
 	if db.taken(&c, nil) {
@@ -154,7 +157,7 @@ func (db *DB) Add(now clock.Instant, s *State) (added, replaced *State, err erro
 // SPI becomes a valid one.
 func (db *DB) Update(now clock.Instant, s *State) (updated *State, err error) {
 	c := *s
-	if err := c.Check(); err != nil {
+	if err := c.Check(db.o.AllowLegacy); err != nil {
 		return nil, err
 	}
 	old := db.find(&c.ID, c.SAddr, func(o *State) bool {
@@ -189,7 +192,7 @@ func (db *DB) Delete(id ID, saddr netip.Addr, mark Mark) (*State, error) {
 }
 
 // Flush deletes the states of a protocol, 0 = all, and returns them.
-func (db *DB) Flush(p Proto) (gone []*State) {
+func (db *DB) Flush(p proto.Proto) (gone []*State) {
 	for _, s := range db.List() {
 		if p == 0 || s.Proto == p {
 			db.remove(s)
@@ -241,6 +244,7 @@ func (db *DB) unlink(e *entry) {
 }
 
 func (db *DB) index(s *State) {
+	s.compile()
 	db.ord++
 	s.ord = db.ord
 	switch {
@@ -270,6 +274,7 @@ func (db *DB) put(old, s *State) {
 	s.Live.own.s = s
 	if s.ID == old.ID && s.SAddr == old.SAddr && s.ReqID == old.ReqID {
 		s.ord = old.ord
+		s.compile()
 		if s.Proto.HasSPI() {
 			db.byID.edit(db.edition, db.idHash(&s.ID)).swap(old, s)
 		} else {
