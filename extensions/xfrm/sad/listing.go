@@ -1,0 +1,277 @@
+package sad
+
+import (
+	"encoding/hex"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"leveret/appliance/clock"
+	"leveret/extensions/xfrm/proto"
+	"leveret/extensions/xfrm/selector"
+)
+
+// Listed is a state to be shown: what JSON has and what [Listed.Text] prints, in iproute2's words.
+type Listed struct {
+	Src          netip.Addr  `json:"src"`
+	Dst          netip.Addr  `json:"dst"`
+	Proto        proto.Proto `json:"proto"`
+	SPI          uint32      `json:"spi"`
+	ReqID        uint32      `json:"reqid"`
+	Mode         proto.Mode  `json:"mode"`
+	State        KM          `json:"state"`
+	Dying        bool        `json:"dying,omitempty"` // the soft limit was reached
+	SrcSelective bool        `json:"src_selective,omitempty"`
+	ReplayWindow uint32      `json:"replay_window"`
+	Seq          uint32      `json:"seq,omitempty"`
+	Flags        Flags       `json:"flags"`
+	ExtraFlags   ExtraFlags  `json:"extra_flags"`
+	Mark         *Mark       `json:"mark,omitempty"`
+	OutputMark   *Mark       `json:"output_mark,omitempty"`
+	IfID         uint32      `json:"if_id,omitempty"`
+	Auth         *ListedAlgo `json:"auth,omitempty"`
+	AEAD         *ListedAlgo `json:"aead,omitempty"`
+	Enc          *ListedAlgo `json:"enc,omitempty"`
+	Encap        *Encap      `json:"encap,omitempty"`
+	CoA          *netip.Addr `json:"coa,omitempty"`
+	TFCPad       uint32      `json:"tfcpad,omitempty"`
+	Sel          string      `json:"sel,omitempty"` // absent if it takes all of both families
+
+	Lifetime   Lifetime   `json:"lifetime"`
+	Bytes      uint64     `json:"bytes"`
+	Packets    uint64     `json:"packets"`
+	Added      time.Time  `json:"added"`
+	FirstUsed  *time.Time `json:"first_used,omitempty"`
+	LastUsed   *time.Time `json:"last_used,omitempty"`
+	AntiReplay AntiReplay `json:"anti_replay"`
+	Stats      Stats      `json:"stats"`
+}
+
+// ListedAlgo is an algorithm. Key is absent if it is not to be seen.
+type ListedAlgo struct {
+	Name string  `json:"name"`
+	Key  *string `json:"key,omitempty"` // hexadecimal
+	Bits int     `json:"icv_bits,omitempty"`
+}
+
+// AntiReplay is where sequence numbers are.
+type AntiReplay struct {
+	Seq    uint64   `json:"seq"`  // the highest received
+	OSeq   uint64   `json:"oseq"` // the last sent
+	Bitmap []uint32 `json:"bitmap,omitempty"`
+}
+
+// Stats count refused packets: left of the replay window, duplicates, wrong ICVs.
+type Stats struct {
+	ReplayWindow    uint64 `json:"replay_window"`
+	Replay          uint64 `json:"replay"`
+	IntegrityFailed uint64 `json:"integrity_failed"`
+}
+
+// View says how states are shown.
+type View struct {
+	Keys bool                          // show them
+	Wall func(clock.Instant) time.Time // the calendar
+	Link func(int) string              // the name of a link
+}
+
+// List makes a state one to be shown. Any goroutine.
+func (v View) List(s *State) Listed {
+	l := s.Live
+	first, last := l.Used()
+	n, packets := l.Counted()
+	out := Listed{
+		Src: s.SAddr, Dst: s.DAddr, Proto: s.Proto, SPI: s.SPI, ReqID: s.ReqID, Mode: s.Mode, State: s.KM, Dying: l.Dying(),
+		SrcSelective: s.SrcSelective, ReplayWindow: s.ReplayWindow, Seq: s.Seq, Flags: s.Flags, ExtraFlags: s.Extra,
+		Mark: optional(s.Mark), OutputMark: optional(s.OutputMark), Encap: optional(s.Encap), CoA: optional(s.CoA), IfID: s.IfID, TFCPad: s.TFCPad,
+		Auth: v.algo(&s.Auth), AEAD: v.algo(&s.AEAD), Enc: v.algo(&s.Enc),
+		Lifetime: s.Life, Bytes: n, Packets: packets, Added: v.Wall(l.Added), FirstUsed: v.when(first), LastUsed: v.when(last),
+		AntiReplay: AntiReplay{Seq: s.ReplaySeq, OSeq: l.OSeq()},
+		Stats:      Stats{l.replayWindow.Load(), l.replay.Load(), l.integrityFailed.Load()},
+	}
+	if l.Window != nil {
+		out.AntiReplay.Seq, out.AntiReplay.Bitmap = l.Window.Position()
+	}
+	if s.Flags&AFUnspec == 0 || s.Sel != (selector.Selector{}) {
+		out.Sel = s.Sel.Text(v.Link) + " " // as iproute2 writes it
+	}
+	return out
+}
+
+func optional[T comparable](v T) *T {
+	if v == *new(T) {
+		return nil
+	}
+	return &v
+}
+
+func (v View) when(at clock.Instant) *time.Time {
+	if at == 0 {
+		return nil
+	}
+	t := v.Wall(at)
+	return &t
+}
+
+func (v View) algo(a *Algo) *ListedAlgo {
+	if a.Name == "" {
+		return nil
+	}
+	out := &ListedAlgo{Name: a.Name, Bits: a.Bits}
+	if v.Keys {
+		key := hex.EncodeToString(a.Key.Reveal())
+		out.Key = &key
+	}
+	return out
+}
+
+// Text prints a state as "ip xfrm state" of iproute2 6.1 does, with stats as "ip -s xfrm state", to the
+// blank. What it prints otherwise than meant is printed so, but for seq, which is shown in the wrong order
+// of octets there.
+func (l *Listed) Text(stats bool) string {
+	b := fmt.Appendf(nil, "src %s dst %s\n\tproto %s ", l.Src, l.Dst, l.Proto)
+	if l.Proto.HasSPI() || stats {
+		b = fmt.Appendf(b, "spi 0x%08x", l.SPI)
+		if stats {
+			b = fmt.Appendf(b, "(%d)", l.SPI)
+		}
+		b = append(b, ' ')
+	}
+	b = fmt.Appendf(b, "reqid %d", l.ReqID)
+	if stats {
+		b = fmt.Appendf(b, "(0x%08x)", l.ReqID)
+	}
+	b = fmt.Appendf(b, " mode %s\n", l.Mode)
+	b = l.flags(b, stats)
+	b = l.attributes(b, stats)
+	if l.Sel != "" {
+		b = fmt.Appendf(b, "\tsel %s", l.Sel)
+		if stats {
+			b = append(b, "uid 0"...)
+		}
+		b = append(b, '\n')
+	}
+	if stats {
+		b = l.lifetimes(b)
+	}
+	return string(b)
+}
+
+// OneLine makes a text that of option -o.
+func OneLine(text string) string { return strings.ReplaceAll(text, "\n", `\`) + "\n" }
+
+// wide reports whether the replay window is not one of the first kind: of 32 packets at most, without ESN.
+func (l *Listed) wide() bool { return l.Flags&ESN != 0 || l.ReplayWindow > 32 }
+
+func (l *Listed) flags(b []byte, stats bool) []byte {
+	w := l.ReplayWindow
+	if l.wide() {
+		w = 0 // it is with the context
+	}
+	b = fmt.Appendf(b, "\treplay-window %d ", w)
+	if stats {
+		b = fmt.Appendf(b, "seq 0x%08x ", l.Seq)
+	}
+	if stats || l.Flags != 0 {
+		b = fmt.Appendf(b, "flag %s", l.Flags)
+	}
+	if stats && l.ExtraFlags != 0 {
+		b = fmt.Appendf(b, "extra_flag %s", l.ExtraFlags)
+	}
+	if stats {
+		b = fmt.Appendf(b, " (0x%08b)", uint8(l.Flags))
+	}
+	return append(b, '\n')
+}
+
+func (l *Listed) attributes(b []byte, stats bool) []byte {
+	if l.Mark != nil || l.OutputMark != nil {
+		b = append(b, '\t')
+		if m := l.Mark; m != nil {
+			b = fmt.Appendf(b, "mark %#x/%#x ", m.Value, m.Mask)
+		}
+		if m := l.OutputMark; m != nil {
+			b = fmt.Appendf(b, "output-mark %#x/%#x", m.Value, m.Mask)
+		}
+		b = append(b, '\n')
+	}
+	b = l.Auth.text(b, "auth-trunc", stats)
+	b = l.AEAD.text(b, "aead", stats)
+	b = l.Enc.text(b, "enc", stats)
+	if e := l.Encap; e != nil {
+		b = fmt.Appendf(b, "\tencap type %s sport %d dport %d addr %s\n", e.Type, e.SPort, e.DPort, e.OAddr)
+	}
+	if l.CoA != nil {
+		b = fmt.Appendf(b, "\tcoa %s\n", l.CoA)
+	}
+	if l.LastUsed != nil && !l.Proto.HasSPI() { // the kernel notes it for these
+		b = fmt.Appendf(b, "\tlastused %s\n", l.LastUsed.Format(time.DateTime))
+	}
+	b = l.antiReplay(b)
+	if l.IfID != 0 {
+		b = fmt.Appendf(b, "\tif_id %#x\n", l.IfID)
+	}
+	if l.TFCPad != 0 {
+		b = fmt.Appendf(b, "\ttfcpad %d\n", l.TFCPad)
+	}
+	return b
+}
+
+func (a *ListedAlgo) text(b []byte, kind string, stats bool) []byte {
+	if a == nil {
+		return b
+	}
+	b = fmt.Appendf(b, "\t%s %s ", kind, a.Name)
+	switch {
+	case a.Key == nil:
+		b = append(b, hidden...)
+	case *a.Key != "":
+		b = fmt.Appendf(b, "0x%s", *a.Key)
+		if stats {
+			b = fmt.Appendf(b, " (%d bits)", 4*len(*a.Key))
+		}
+	}
+	if a.Bits != 0 {
+		b = fmt.Appendf(b, " %d", a.Bits)
+	}
+	return append(b, '\n')
+}
+
+func (l *Listed) antiReplay(b []byte) []byte {
+	r := &l.AntiReplay
+	bitmap := make([]uint32, max((l.ReplayWindow+31)/32, 1))
+	copy(bitmap, r.Bitmap)
+	if !l.wide() {
+		return fmt.Appendf(b, "\tanti-replay context: seq 0x%x, oseq 0x%x, bitmap 0x%08x\n", uint32(r.Seq), uint32(r.OSeq), bitmap[0])
+	}
+	b = fmt.Appendf(b, "\tanti-replay esn context:\n\t seq-hi 0x%x, seq 0x%x, oseq-hi 0x%x, oseq 0x%x\n",
+		r.Seq>>32, uint32(r.Seq), r.OSeq>>32, uint32(r.OSeq))
+	b = fmt.Appendf(b, "\t replay_window %d, bitmap-length %d", l.ReplayWindow, len(bitmap))
+	for i, w := range bitmap {
+		if i%8 == 0 {
+			b = append(b, "\n\t "...)
+		}
+		b = fmt.Appendf(b, "%08x ", w)
+	}
+	return append(b, '\n')
+}
+
+func (l *Listed) lifetimes(b []byte) []byte {
+	v := &l.Lifetime
+	limit := func(n uint64) string {
+		if n == 0 {
+			return "(INF)"
+		}
+		return fmt.Sprint(n)
+	}
+	used := "-"
+	if l.FirstUsed != nil {
+		used = l.FirstUsed.Format(time.DateTime)
+	}
+	b = fmt.Appendf(b, "\tlifetime config:\n\t  limit: soft %s(bytes), hard %s(bytes)\n\t  limit: soft %s(packets), hard %s(packets)\n",
+		limit(v.SoftBytes), limit(v.HardBytes), limit(v.SoftPackets), limit(v.HardPackets))
+	b = fmt.Appendf(b, "\t  expire add: soft %d(sec), hard %d(sec)\n\t  expire use: soft %d(sec), hard %d(sec)\n", v.SoftAdd, v.HardAdd, v.SoftUse, v.HardUse)
+	b = fmt.Appendf(b, "\tlifetime current:\n\t  %d(bytes), %d(packets)\n\t  add %s use %s\n", l.Bytes, l.Packets, l.Added.Format(time.DateTime), used)
+	return fmt.Appendf(b, "\tstats:\n\t  replay-window %d replay %d failed %d\n", l.Stats.ReplayWindow, l.Stats.Replay, l.Stats.IntegrityFailed)
+}
