@@ -47,8 +47,8 @@ fuzz: ## every fuzz target for FUZZTIME each
 lint: ## golangci-lint, at the version pinned here
 	$(GO) run $(GOLANGCI) run ./...
 
-e2e: deps ## only the tests in network namespaces against the Linux kernel; needs root
-	$(GO) test -race -count=1 -timeout 14m ./test/e2e/... ./appliance/link/...
+e2e: deps ## only the tests against Linux kernels, in network namespaces and in a VM; needs root
+	$(GO) test -race -count=1 -timeout 14m ./test/e2e/... ./test/interop/... ./appliance/link/...
 
 bench: build ## compare with the kernel and a minimal netstack forwarder; needs root
 	$(GO) run ./test/bench

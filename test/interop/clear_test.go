@@ -1,0 +1,67 @@
+package interop
+
+import (
+	"fmt"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+const (
+	ours   = "2001:db8:1::1" // Leveret's
+	theirs = "2001:db8:1::2" // the VM's
+	ours2  = "2001:db8:2::1" // Leveret's on the second card
+	other  = "2001:db8:2::2" // the VM's there
+)
+
+var clearSizes = []int{0, 1452, 1453, 3000} // of data: 1452 fills a packet of 1500
+
+// TestNamespace: the kernel of the tests and the VM reach each other, so what fails in other tests is not the
+// wire's.
+func TestNamespace(t *testing.T) {
+	v := peer.VM(t)
+	address(v, "eth0", theirs)
+	sh(t, "ip netns exec %s sysctl -qw net.ipv6.conf.vm0.disable_ipv6=0 && ip -n %s -6 addr add %s/64 dev vm0 nodad", v.Netns, v.Netns, ours)
+	inside := func(cmd string) (string, error) {
+		out, err := exec.Command("sh", "-c", "ip netns exec "+v.Netns+" "+cmd).CombinedOutput()
+		return string(out), err
+	}
+	pings(t, "namespace to VM", inside, theirs, clearSizes...)
+	pings(t, "VM to namespace", v.Try, ours, clearSizes...)
+}
+
+// TestLeveret: Leveret and the VM reach each other in clear.
+func TestLeveret(t *testing.T) {
+	for _, kind := range []string{"af_packet", "tap"} {
+		t.Run(kind, func(t *testing.T) {
+			v := peer.VM(t)
+			address(v, "eth0", theirs)
+			a := start(t, "links:\n"+attach(t, v, kind, "vm0", ours))
+			pings(t, "VM to Leveret", v.Try, ours, clearSizes...)
+			for _, n := range clearSizes {
+				out := a.must("ping", "-c", "2", "-i", "0.1", "-W", "5", "-s", fmt.Sprint(n), theirs)
+				if !strings.Contains(out, " 0% packet loss") {
+					t.Errorf("Leveret to VM, %d octets:\n%s", n, out)
+				}
+			}
+		})
+	}
+}
+
+// TestThrough: between two cards of the VM by way of Leveret. The guest has the second card in a namespace,
+// or it would find itself without a wire.
+func TestThrough(t *testing.T) {
+	v := peer.VM(t)
+	address(v, "eth0", theirs)
+	v.Run(fmt.Sprintf("ip netns add far && ip link set eth1 netns far && ip -n far link set eth1 up && ip -n far addr add %s/64 dev eth1 nodad && "+
+		"ip -n far route add default via %s && ip -6 route add default via %s", other, ours2, ours))
+	t.Cleanup(func() { v.Run("ip -n far link set eth1 netns 1; ip netns del far") })
+	start(t, "links:\n"+attach(t, v, "af_packet", "vm0", ours)+attach(t, v, "tap", "vm1", ours2))
+	pings(t, "through Leveret", v.Try, other, clearSizes...)
+	v.Run("ip netns exec far iperf3 -s -D")
+	for _, direction := range []string{"", "-R"} {
+		if out := v.Run("iperf3 -6 -n 2M -c " + other + " " + direction); !strings.Contains(out, "receiver") {
+			t.Errorf("TCP %s:\n%s", direction, out)
+		}
+	}
+}
