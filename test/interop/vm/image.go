@@ -187,6 +187,7 @@ func buildImage(file, modules string) error {
 	c.device("dev/console", 5, 1)
 	c.device("dev/null", 1, 3)
 	c.add("init", modeFile, string(agent))
+	c.add("usr/bin/sweep", modeLink, "/init")
 	c.add("etc/passwd", modeFile, "root:x:0:0::/:/bin/sh\n")
 	c.add("etc/hosts", modeFile, "::1 localhost\n")
 	for _, p := range programs {

@@ -32,6 +32,7 @@ func TestCommands(t *testing.T) {
 		{"octets", `printf '\000\377\n\r'`, "\x00\xff\n\r"},
 		{"more than a write of the driver", "head -c 300000 /dev/zero | tr '\\000' x", strings.Repeat("x", 300000)},
 		{"left in the background", "sleep 100 & echo on", "on\n"},
+		{"sweep", "sweep ::1 0-9,4000", "11 sent, 0 not answered\n"},
 	} {
 		if out := v.Run(c.command); out != c.out {
 			t.Errorf("%s: %d octets %.60q, want %.60q", c.name, len(out), out, c.out)
@@ -49,6 +50,10 @@ func TestCommands(t *testing.T) {
 	if _, err := v.Try("kill -TERM $$"); !errors.As(err, &exit) || exit.Code != 128+15 {
 		t.Errorf("a signal: %v", err)
 	}
+	if out, err := v.Try("sysctl -qw net.ipv6.icmp.echo_ignore_all=1; sweep ::1 5"); !errors.As(err, &exit) || !strings.Contains(out, "5 octets: ") {
+		t.Errorf("sweep without replies: %v\n%s", err, out)
+	}
+	v.Run("sysctl -qw net.ipv6.icmp.echo_ignore_all=0")
 	begin := time.Now()
 	if out, err := v.TryFor(300*time.Millisecond, "echo begun; sleep 20"); !errors.Is(err, ErrTimeout) || out != "begun\n" {
 		t.Errorf("timeout: %q, %v", out, err)

@@ -1,5 +1,5 @@
 // Command guest is all the user space that the test VM starts: process 1, which mounts, loads the kernel's
-// modules and collects orphans, and the agent, which runs the harness's commands.
+// modules and collects orphans; the agent, which runs the harness's commands; and `sweep`, a ping of many sizes.
 package main
 
 import (
@@ -21,6 +21,13 @@ import (
 )
 
 func main() {
+	if filepath.Base(os.Args[0]) == "sweep" {
+		if err := sweep(os.Args[1:]); err != nil {
+			fmt.Println("sweep:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	run := agent
 	if os.Getpid() == 1 {
 		run = initialize
@@ -67,8 +74,11 @@ func initialize() error {
 	}
 	for {
 		pid, err := unix.Wait4(-1, nil, 0, nil)
-		if err != nil && !errors.Is(err, unix.EINTR) || pid == a.Process.Pid {
-			return fmt.Errorf("the agent has ended (%v)", err)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return err
+		}
+		if pid == a.Process.Pid {
+			return errors.New("the agent has ended")
 		}
 	}
 }
