@@ -274,6 +274,25 @@ func TestEchoReplyOfReassembledRequestIsFragmented(t *testing.T) {
 	}
 }
 
+// TestFragmentsAreNotTakenForND: what a later fragment begins with is data, whatever ICMPv6 type it looks like;
+// an ND message in fragments is known by its first one, and dropped (RFC 6980 5).
+func TestFragmentsAreNotTakenForND(t *testing.T) {
+	for first := range 256 {
+		r := newRig(t)
+		data := pattern(3000)
+		data[1440] = byte(first) // 1448 octets of a fragment, of which 8 are the ICMPv6 header
+		r.fromA(fragments(echoRequest(hostA, routerA, data), 5, 1448)...)
+		if got := r.a.took(); len(got) != 3 || r.found != 0 {
+			t.Errorf("a later fragment begins with %d: %d fragments of the reply, want 3; drops %v", first, len(got), r.drops())
+		}
+	}
+	r := newRig(t)
+	r.fromA(fragments(retype(echoRequest(hostA, routerA, pattern(3000)), wire.TypeNeighborSolicitation), 5, 1448)[0])
+	if want := (map[packet.Reason]uint64{packet.NDInvalid: 1}); !maps.Equal(r.drops(), want) || r.found != 0 {
+		t.Errorf("ND in fragments: drops %v, want %v", r.drops(), want)
+	}
+}
+
 func TestReassemblyOverlapDiscardsAll(t *testing.T) {
 	r := newRig(t)
 	fs := fragments(udp(hostA, routerA, pattern(3000)), 3, 1024)

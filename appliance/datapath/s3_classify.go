@@ -1,6 +1,8 @@
 package datapath
 
 import (
+	"encoding/binary"
+
 	"leveret/appliance/packet"
 	"leveret/appliance/wire"
 )
@@ -34,7 +36,7 @@ func (w *Worker) classify(p *packet.Packet) packet.Verdict {
 	if v == packet.Forward {
 		return w.mayForward(p, d)
 	}
-	if p.Proto == wire.ICMPv6 && p.TransOff < len(b) && isDiscovery(b[p.TransOff]) {
+	if p.Proto == wire.ICMPv6 && p.TransOff < len(b) && isDiscovery(b[p.TransOff]) && !laterFragment(p, b) {
 		// A neighbor discovery message in fragments is dropped, put together or not (RFC 6980 5).
 		if p.Whole || p.FragOff != 0 {
 			return packet.Drop(packet.NDInvalid)
@@ -42,6 +44,11 @@ func (w *Worker) classify(p *packet.Packet) packet.Verdict {
 		return packet.Discovery
 	}
 	return packet.Local
+}
+
+// laterFragment reports whether the packet is a fragment without the upper-layer header: there is data in its place.
+func laterFragment(p *packet.Packet, b []byte) bool {
+	return p.FragOff != 0 && binary.BigEndian.Uint16(b[p.FragOff+2:])&^7 != 0
 }
 
 // isDiscovery reports whether an ICMPv6 type belongs to ND or MLD.
