@@ -82,6 +82,9 @@ func (m *Module) Init(h module.Host) error {
 	m.spd = spd.New([2]uint64{r.Uint64(), r.Uint64()})
 	m.inbox.acquire = map[sad.Template]selector.Flow{}
 	m.count.init(h)
+	h.Hook(module.StageInput, m.input)
+	h.Hook(module.StageAdmit, m.admit)
+	h.Hook(module.StageTransform, m.transform)
 	m.publish()
 	return nil
 }
