@@ -21,7 +21,7 @@ var pure = []string{
 	"appliance/wire", "extensions/ndp/nud", "extensions/ndp/dad", "extensions/ndp/mld", "extensions/ndp/ndwire",
 	"extensions/ndp/radv", "extensions/ndp/rtrsol", "extensions/ndp/slaac", "extensions/ndp/routers",
 	"extensions/policyroute/fib", "extensions/policyroute/nexthop", "extensions/policyroute/rule", "extensions/policyroute/srcsel",
-	"extensions/xfrm/ah", "extensions/xfrm/algo", "extensions/xfrm/esp", "extensions/xfrm/replay", "extensions/xfrm/selector", "extensions/xfrm/spd",
+	"extensions/xfrm/ah", "extensions/xfrm/algo", "extensions/xfrm/esp", "extensions/xfrm/proto", "extensions/xfrm/replay", "extensions/xfrm/selector", "extensions/xfrm/spd",
 }
 
 // rules says for the files below a folder what they may not import, and why.
@@ -30,6 +30,10 @@ var rules = []struct {
 }{
 	{"appliance", "", "leveret/extensions", "the appliance does not know its extensions: only cmd/leveret joins them"},
 	{"extensions/ndp", "", "leveret/extensions/policyroute", "extensions know each other by interfaces that cmd/leveret joins"},
+	{"extensions/ndp", "", "leveret/extensions/xfrm", "extensions know each other by interfaces that cmd/leveret joins"},
+	{"extensions/policyroute", "", "leveret/extensions/xfrm", "extensions know each other by interfaces that cmd/leveret joins"},
+	{"extensions/xfrm", "", "leveret/extensions/ndp", "extensions know each other by interfaces that cmd/leveret joins"},
+	{"extensions/xfrm", "", "leveret/extensions/policyroute", "extensions know each other by interfaces that cmd/leveret joins"},
 	{"extensions/policyroute", "", "leveret/extensions/ndp", "extensions know each other by interfaces that cmd/leveret joins"},
 	{"extensions", "", "leveret/appliance/datapath", "an extension sees the packet path through module.Host"},
 	{"extensions", "", "leveret/appliance/config", "an extension sees its configuration through module.Section"},
@@ -42,7 +46,7 @@ var rules = []struct {
 
 // allowedInPure are the imports of cores beside the standard library.
 var allowedInPure = []string{"leveret/appliance/clock", "leveret/appliance/wire", "leveret/extensions/ndp/ndwire", "github.com/gaissmai/bart", "github.com/dchest/siphash",
-	"leveret/extensions/xfrm/algo", "leveret/extensions/xfrm/selector", "golang.org/x/crypto/chacha20poly1305"}
+	"leveret/extensions/xfrm/algo", "leveret/extensions/xfrm/proto", "leveret/extensions/xfrm/selector", "golang.org/x/crypto/chacha20poly1305"}
 
 // forbiddenInPure are the parts of the standard library that make a core impure.
 var forbiddenInPure = []string{"context", "sync", "sync/atomic", "math/rand", "math/rand/v2", "crypto/rand", "net", "os", "log"}

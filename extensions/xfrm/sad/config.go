@@ -6,6 +6,9 @@ import (
 	"math"
 	"net/netip"
 	"strings"
+
+	"leveret/extensions/xfrm/algo"
+	"leveret/extensions/xfrm/proto"
 )
 
 // StateConfig is one item of ipsec.states.
@@ -55,6 +58,8 @@ type EncapConfig struct {
 type Defaults struct {
 	ReplayWindow uint32 `mapstructure:"replay_window"`
 	ESN          bool   `mapstructure:"esn"`
+
+	AllowLegacy bool `mapstructure:"-"` // ipsec.allow_legacy, see [State.Check]
 }
 
 // Fault is what is wrong with the value of a key of an item; Key is empty if it is of none in particular.
@@ -78,25 +83,25 @@ func (c *StateConfig) State(d Defaults, read func(string) ([]byte, error), link 
 		return nil, fault("dst", "an IPv6 address is required")
 	}
 	var ok bool
-	if s.Proto, ok = ParseProto(c.Proto); !ok {
+	if s.Proto, ok = proto.Parse(c.Proto); !ok {
 		return nil, fault("proto", "%q: want esp, ah, hao or route2", c.Proto)
 	}
 	if c.Mode != "" {
-		if s.Mode, ok = ParseMode(c.Mode); !ok {
+		if s.Mode, ok = proto.ParseMode(c.Mode); !ok {
 			return nil, fault("mode", "%q: want transport, tunnel, beet or ro", c.Mode)
 		}
 	}
 	for _, step := range []func(*State) *Fault{
 		c.flags, c.marks, c.encap,
 		func(s *State) *Fault { return c.replay(s, d) },
-		func(s *State) *Fault { return c.algos(s, read) },
+		func(s *State) *Fault { return c.algos(s, d, read) },
 		func(s *State) *Fault { return c.selector(s, link) },
 	} {
 		if f := step(s); f != nil {
 			return nil, f
 		}
 	}
-	if err := s.Check(); err != nil {
+	if err := s.Check(d.AllowLegacy); err != nil {
 		return nil, &Fault{"", err.Error()}
 	}
 	return s, nil
@@ -118,18 +123,20 @@ func (c *StateConfig) flags(s *State) *Fault {
 }
 
 func (c *StateConfig) marks(s *State) *Fault {
-	if !parseMark(c.Mark, &s.Mark) {
+	var ok bool
+	if s.Mark, ok = ParseMark(c.Mark); !ok {
 		return fault("mark", "%q: want VALUE or VALUE/MASK", c.Mark)
 	}
-	if !parseMark(c.OutputMark, &s.OutputMark) {
+	if s.OutputMark, ok = ParseMark(c.OutputMark); !ok {
 		return fault("output_mark", "%q: want VALUE or VALUE/MASK", c.OutputMark)
 	}
 	return nil
 }
 
-func parseMark(text string, into *Mark) bool {
+// ParseMark reads VALUE or VALUE/MASK, of which all bits count without a mask; "" is the zero Mark.
+func ParseMark(text string) (m Mark, ok bool) {
 	if text == "" {
-		return true
+		return m, true
 	}
 	value, mask, masked := strings.Cut(text, "/")
 	v, ok := number(value, 32)
@@ -137,8 +144,7 @@ func parseMark(text string, into *Mark) bool {
 	if masked {
 		k, okMask = number(mask, 32)
 	}
-	*into = Mark{uint32(v), uint32(k)}
-	return ok && okMask
+	return Mark{uint32(v), uint32(k)}, ok && okMask
 }
 
 func (c *StateConfig) encap(s *State) *Fault {
@@ -159,7 +165,7 @@ func (c *StateConfig) encap(s *State) *Fault {
 
 func (c *StateConfig) replay(s *State, d Defaults) *Fault {
 	esn := false
-	if s.Proto == ESP || s.Proto == AH {
+	if s.Proto == proto.ESP || s.Proto == proto.AH {
 		s.ReplayWindow, esn = d.ReplayWindow, d.ESN
 	}
 	if c.ReplayWindow != nil {
@@ -182,17 +188,16 @@ func (c *StateConfig) replay(s *State, d Defaults) *Fault {
 	return nil
 }
 
-func (c *StateConfig) algos(s *State, read func(string) ([]byte, error)) *Fault {
+func (c *StateConfig) algos(s *State, d Defaults, read func(string) ([]byte, error)) *Fault {
 	if c.AEAD != nil && (c.Enc != nil || c.Auth != nil) {
 		return fault("aead", "an SA has either aead, or enc and auth")
 	}
 	for _, a := range []struct {
-		key   string
-		c     *AlgoConfig
-		into  *Algo
-		kind  string
-		known []algorithm
-	}{{"aead", c.AEAD, &s.AEAD, "AEAD", aeads}, {"enc", c.Enc, &s.Enc, "CRYPT", ciphers}, {"auth", c.Auth, &s.Auth, "AUTH", macs}} {
+		key  string
+		c    *AlgoConfig
+		into *Algo
+		kind algo.Kind
+	}{{"aead", c.AEAD, &s.AEAD, algo.AEAD}, {"enc", c.Enc, &s.Enc, algo.Enc}, {"auth", c.Auth, &s.Auth, algo.Auth}} {
 		if a.c == nil {
 			continue
 		}
@@ -201,7 +206,7 @@ func (c *StateConfig) algos(s *State, read func(string) ([]byte, error)) *Fault 
 			f.Key = a.key + "." + f.Key
 			return f
 		}
-		if err := a.into.check(a.kind, a.known); err != nil {
+		if err := a.into.check(a.kind, d.AllowLegacy); err != nil {
 			return &Fault{a.key, err.Error()}
 		}
 	}
@@ -214,7 +219,7 @@ func (a *AlgoConfig) algo(kind string, into *Algo, read func(string) ([]byte, er
 		return fault("name", "it is required, in the words of ip xfrm")
 	case a.Key != "" && a.KeyFile != "":
 		return fault("key", "there is a key_file too")
-	case a.Key == "" && a.KeyFile == "" && a.Name != nullCipher:
+	case a.Key == "" && a.KeyFile == "" && a.Name != algo.NullCipher.Name && a.Name != algo.NullCipher.Alias && a.Name != algo.NullDigest.Name:
 		return fault("key_file", "a key is required")
 	case a.ICVBits != 0 && kind != "aead":
 		return fault("icv_bits", "it is of aead")

@@ -6,6 +6,9 @@ import (
 	"reflect"
 	"testing"
 
+	"leveret/appliance/wire"
+	"leveret/extensions/xfrm/proto"
+
 	"github.com/go-viper/mapstructure/v2"
 	"go.yaml.in/yaml/v3"
 )
@@ -67,10 +70,11 @@ func TestConfig(t *testing.T) {
 		{espItem + `, encap: {type: espinudp, sport: 4500, dport: 4501}, sel: "src fd01::/16 proto tcp dport 80", src_selective: true}`,
 			with(base, func(s *State) {
 				s.Encap, s.SrcSelective = Encap{ESPInUDP, 4500, 4501, addr("::")}, true
-				s.Sel.Src, s.Sel.Proto, s.Sel.DPort, s.Sel.DPortMask = netip.MustParsePrefix("fd01::/16"), protoTCP, 80, 0xffff
+				s.Sel.Src, s.Sel.Dst = netip.MustParsePrefix("fd01::/16"), netip.MustParsePrefix("::/0")
+				s.Sel.Proto, s.Sel.DPort, s.Sel.DPortMask = wire.TCP, 80, 0xffff
 			})},
 		{ahItem + `}`, with(base, func(s *State) {
-			s.Proto, s.SPI, s.Mode, s.AEAD, s.Auth = AH, 0x2000, ModeTransport, Algo{}, Algo{"hmac(sha1)", secret(20), 96}
+			s.Proto, s.SPI, s.Mode, s.AEAD, s.Auth = proto.AH, 0x2000, proto.Transport, Algo{}, Algo{"hmac(sha1)", secret(20), 96}
 		})},
 		{haoItem + `, flags: [wildrecv]}`, with(hao("fd00::1", "fd00::9"), func(s *State) { s.Flags = WildRecv })},
 	} {
@@ -100,8 +104,8 @@ func TestConfigFaults(t *testing.T) {
 		{aead(`name: "rfc4106(gcm(aes))", key: a, key_file: b`), "aead.key", "there is a key_file too"},
 		{aead(`name: "rfc4106(gcm(aes))", key_file: /none`), "aead.key_file", "open /none: no such file or directory"},
 		{aead(`name: "rfc4106(gcm(aes))", key: 0xzz`), "aead.key", "it has other than hexadecimal digits"},
-		{aead(`name: "rfc4106(gcm(aes))", key: "0x0102"`), "aead", "Invalid argument: rfc4106(gcm(aes)) takes a key of [20 28 36] octets with its salt, not 2"},
-		{aead(`name: "rfc4106(gcm(aes))", key_file: /raw, icv_bits: 100`), "aead", "Invalid argument: rfc4106(gcm(aes)) has an ICV of [128 96 64] bits, not 100"},
+		{aead(`name: "rfc4106(gcm(aes))", key: "0x0102"`), "aead", "Invalid argument: aead rfc4106(gcm(aes)): the key has 2 octets, allowed: 20, 28, 36, of which the last 4 are the salt"},
+		{aead(`name: "rfc4106(gcm(aes))", key_file: /raw, icv_bits: 100`), "aead", "Invalid argument: aead rfc4106(gcm(aes)): the ICV has 100 bits, allowed: 128, 96, 64"},
 		{aead(`name: "rfc4106(gcm(aes))", key_file: /raw, trunc_bits: 96`), "aead.trunc_bits", "it is of auth"},
 		{ahItem + `, enc: {name: "cbc(aes)", key: x, icv_bits: 9}}`, "enc.icv_bits", "it is of aead"},
 		{espItem + `, auth: {name: "hmac(sha1)", key_file: /hex}}`, "aead", "an SA has either aead, or enc and auth"},
@@ -113,7 +117,7 @@ func TestConfigFaults(t *testing.T) {
 		{espItem + `, replay_window: 5000}`, "replay_window", "5000 is outside 0..4096"},
 		{espItem + `, replay_window: 0, esn: true}`, "esn", "it needs a replay_window"},
 		{espItem + `, encap: {type: udp}}`, "encap.type", `"udp": want espinudp or espinudp-nonike`},
-		{espItem + `, sel: "proto bogus"}`, "sel", `argument "bogus" is wrong: PROTO value is invalid`},
+		{espItem + `, sel: "proto bogus"}`, "sel", `proto: "bogus" is no protocol`},
 		{espItem + `, sel: "proto tcp reqid 5"}`, "sel", `argument "reqid" is wrong: unknown`},
 		{haoItem + `, spi: 5}`, "", "Invalid argument: hao has no spi"},
 		{haoItem + `, esn: true}`, "esn", "it needs a replay_window"},

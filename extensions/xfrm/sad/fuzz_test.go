@@ -39,7 +39,7 @@ func FuzzParse(f *testing.F) {
 		l := shown.List(s)
 		l.Text(true)
 		again, err := Parse("add", append(split("src fd00::1 dst fd00::2 proto hao mode ro coa :: sel"), strings.Fields(l.Sel)...), noLink)
-		if l.Sel != "" && (err != nil || selectorText(&again.Sel, lab.Link) != l.Sel) {
+		if l.Sel != "" && (err != nil || again.Sel.Text(lab.Link)+" " != l.Sel) {
 			t.Errorf("%q is not read back: %v", l.Sel, err)
 		}
 	})

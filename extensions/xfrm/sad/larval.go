@@ -5,11 +5,10 @@ import (
 	"net/netip"
 
 	"leveret/appliance/clock"
+	"leveret/appliance/wire"
+	"leveret/extensions/xfrm/proto"
 	"leveret/extensions/xfrm/selector"
 )
-
-// protoMH is the Mobility Header, which has a type and no code in selectors.
-const protoMH = 135
 
 // want is what a larval state waits for.
 type want struct {
@@ -39,7 +38,7 @@ func (db *DB) Acquire(now clock.Instant, t *Template, f *selector.Flow) (*State,
 	if !t.Proto.HasSPI() {
 		s.CoA = netip.IPv6Unspecified()
 	}
-	return db.insert(now, s, Acq), true, nil
+	return db.insert(now, s, Acq, nil), true, nil
 }
 
 // exactly is the selector that takes packets of one flow.
@@ -47,7 +46,7 @@ func exactly(f *selector.Flow) selector.Selector {
 	s := selector.Selector{Src: host(f.Src), Dst: host(f.Dst), Proto: f.Proto, Link: f.Link}
 	if !f.Opaque {
 		s.SPort, s.SPortMask = f.SPort, 0xffff
-		if f.Proto != protoMH {
+		if f.Proto != wire.MH {
 			s.DPort, s.DPortMask = f.DPort, 0xffff
 		}
 	}
@@ -84,7 +83,7 @@ func (db *DB) AllocSPI(now clock.Instant, s *State, low, high uint32, random fun
 	switch {
 	case !v6(s.DAddr) || !v6(s.SAddr):
 		return nil, fmt.Errorf("%w: states have IPv6 addresses", ErrFamily)
-	case s.Proto != ESP && s.Proto != AH || s.DAddr.IsUnspecified() || low > high || low < 256:
+	case s.Proto != proto.ESP && s.Proto != proto.AH || s.DAddr.IsUnspecified() || low > high || low < 256:
 		return nil, fmt.Errorf("%w: SPIs of %s from %d to %d", ErrInvalid, s.Proto, low, high)
 	case db.larval >= db.o.MaxLarval || db.n >= db.o.MaxStates:
 		return nil, ErrFull
@@ -97,7 +96,7 @@ func (db *DB) AllocSPI(now clock.Instant, s *State, low, high uint32, random fun
 		c.SPI = low + uint32((start+i)%span)
 		if db.find(&c.ID, c.SAddr, func(*State) bool { return true }) == nil {
 			db.replaceLarval(db.answered(c))
-			return db.insert(now, c, Acq), nil
+			return db.insert(now, c, Acq, nil), nil
 		}
 	}
 	return nil, ErrNoSPI

@@ -8,11 +8,13 @@ import (
 	"time"
 
 	"leveret/appliance/clock"
+	"leveret/appliance/wire"
+	"leveret/extensions/xfrm/proto"
 )
 
 func TestAcquire(t *testing.T) {
 	db := newDB()
-	tmpl := &Template{DAddr: addr2, SAddr: addr1, Proto: ESP, Mode: ModeTunnel, ReqID: 3}
+	tmpl := &Template{DAddr: addr2, SAddr: addr1, Proto: proto.ESP, Mode: proto.Tunnel, ReqID: 3}
 	f := flow("fd01::1", "fd02::1")
 	s, fresh, err := db.Acquire(t0, tmpl, f)
 	if err != nil || !fresh || s.KM != Acq || s.Seq != 1 || s.SPI != 0 {
@@ -40,20 +42,20 @@ func TestAcquire(t *testing.T) {
 	}
 	opaque := flow("10.0.0.1", "10.0.0.2")
 	opaque.Opaque = true
-	o, _, _ := db.Acquire(t0, &Template{DAddr: addr9, SAddr: addr1, Proto: ESP, Mode: ModeTunnel}, opaque)
+	o, _, _ := db.Acquire(t0, &Template{DAddr: addr9, SAddr: addr1, Proto: proto.ESP, Mode: proto.Tunnel}, opaque)
 	if l := lab.List(o); l.Sel != "src 10.0.0.1/32 dst 10.0.0.2/32 proto udp " {
 		t.Errorf("listed %q", l.Sel)
 	}
 	mh := flow("fd01::1", "fd02::1")
-	mh.Proto, mh.SPort, mh.DPort = protoMH, 5, 0
-	m, _, _ := db.Acquire(t0, &Template{DAddr: addr9, SAddr: addr1, Proto: DSTOPTS, Mode: ModeInTrigger}, mh)
+	mh.Proto, mh.SPort, mh.DPort = wire.MH, 5, 0
+	m, _, _ := db.Acquire(t0, &Template{DAddr: addr9, SAddr: addr1, Proto: proto.HAO, Mode: proto.InTrigger}, mh)
 	if l := lab.List(m); l.Sel != "src fd01::1/128 dst fd02::1/128 proto mobility-header type 5 " || l.Text(false) == "" {
 		t.Errorf("listed %q", l.Sel)
 	}
 }
 
 func TestAnswers(t *testing.T) {
-	tmpl := &Template{DAddr: addr2, SAddr: addr1, Proto: ESP, Mode: ModeTunnel, ReqID: 3}
+	tmpl := &Template{DAddr: addr2, SAddr: addr1, Proto: proto.ESP, Mode: proto.Tunnel, ReqID: 3}
 	for _, c := range []struct {
 		name   string
 		change func(*State)
@@ -89,11 +91,11 @@ func TestAnswers(t *testing.T) {
 // TestAnswersToHAO: a larval state of a protocol without an SPI has the key of its answer and is not in the way.
 func TestAnswersToHAO(t *testing.T) {
 	db := newDB()
-	larval, _, err := db.Acquire(t0, &Template{DAddr: addr2, SAddr: addr1, Proto: DSTOPTS, Mode: ModeRO}, flow("fd00::1", "fd00::2"))
+	larval, _, err := db.Acquire(t0, &Template{DAddr: addr2, SAddr: addr1, Proto: proto.HAO, Mode: proto.RO}, flow("fd00::1", "fd00::2"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if db.Snapshot().ByAddrs(addr2, addr1, netip.Addr{}, DSTOPTS, 0) != nil {
+	if db.Snapshot().ByAddrs(addr2, addr1, netip.Addr{}, proto.HAO, 0) != nil {
 		t.Error("a larval state is found")
 	}
 	if _, replaced, err := db.Add(t0, hao("fd00::1", "fd00::9")); err != nil || replaced != larval || db.Count() != 1 {
@@ -103,7 +105,7 @@ func TestAnswersToHAO(t *testing.T) {
 
 func TestAllocSPIForAcquire(t *testing.T) {
 	db := newDB()
-	larval, _, err := db.Acquire(t0, &Template{DAddr: addr2, SAddr: addr1, Proto: ESP, Mode: ModeTunnel}, flow("fd00::1", "fd00::2"))
+	larval, _, err := db.Acquire(t0, &Template{DAddr: addr2, SAddr: addr1, Proto: proto.ESP, Mode: proto.Tunnel}, flow("fd00::1", "fd00::2"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +113,7 @@ func TestAllocSPIForAcquire(t *testing.T) {
 	if err != nil || s.SPI != 0x105 || !larval.Live.Dead() || db.Count() != 1 {
 		t.Fatal(s, err)
 	}
-	if list, err := db.Migrate([]Migration{{OldDAddr: addr2, OldSAddr: addr1, NewDAddr: addr9, NewSAddr: addr1, Proto: ESP, Mode: ModeTunnel}}); err != nil || list != nil {
+	if list, err := db.Migrate([]Migration{{OldDAddr: addr2, OldSAddr: addr1, NewDAddr: addr9, NewSAddr: addr1, Proto: proto.ESP, Mode: proto.Tunnel}}); err != nil || list != nil {
 		t.Errorf("a larval state has moved: %v, %v", list, err)
 	}
 	if _, replaced, err := db.Add(t0, with(esp(0x1000), func(s *State) { s.Seq = larval.Seq })); err != nil || replaced != s {
@@ -120,9 +122,9 @@ func TestAllocSPIForAcquire(t *testing.T) {
 }
 
 func TestLarvalBound(t *testing.T) {
-	db := New(Options{Matches: matches, MaxLarval: 2, AcqExpires: time.Second})
+	db := New(Options{MaxLarval: 2, AcqExpires: time.Second})
 	acquire := func(reqid uint32) error {
-		_, _, err := db.Acquire(t0, &Template{DAddr: addr2, SAddr: addr1, Proto: ESP, ReqID: reqid}, flow("fd01::1", "fd02::1"))
+		_, _, err := db.Acquire(t0, &Template{DAddr: addr2, SAddr: addr1, Proto: proto.ESP, ReqID: reqid}, flow("fd01::1", "fd02::1"))
 		return err
 	}
 	if err := errors.Join(acquire(1), acquire(2), acquire(1)); err != nil {
@@ -172,17 +174,17 @@ func TestAllocSPI(t *testing.T) {
 	_, _, err = db.Add(t0, esp(0x100))
 	mustErr(t, err, "File exists") // as Linux: it is for an update
 	sn := db.Snapshot()
-	if s := sn.ByID(addr2, addr1, 0x100, ESP, 0); s == nil || s.KM != Acq {
+	if s := sn.ByID(addr2, addr1, 0x100, proto.ESP, 0); s == nil || s.KM != Acq {
 		t.Error("the larval state is not found by its SPI")
 	}
 	s, err := db.Update(t0, esp(0x100))
-	if err != nil || s.KM != Valid || db.Snapshot().ByID(addr2, addr1, 0x100, ESP, 0) != s {
+	if err != nil || s.KM != Valid || db.Snapshot().ByID(addr2, addr1, 0x100, proto.ESP, 0) != s {
 		t.Error(s, err)
 	}
 	if n, _ := s.NextSeq(); n != 1 {
 		t.Errorf("the first number is %d", n)
 	}
-	if _, err := db.Delete(ID{addr2, 0x102, ESP}, netip.Addr{}, Mark{}); err != nil {
+	if _, err := db.Delete(ID{addr2, 0x102, proto.ESP}, netip.Addr{}, Mark{}); err != nil {
 		t.Error("a larval state with an SPI is not to be deleted:", err)
 	}
 	if n := len(db.Expire(t0.Add(30*time.Second), nil)); n != 7 {
@@ -200,9 +202,9 @@ func TestMigrate(t *testing.T) {
 	}
 	a := add(0x1000, func(s *State) { s.ReqID = 1 })
 	add(0x1001, func(s *State) { s.ReqID = 2 })
-	add(0x1002, func(s *State) { s.Mode = ModeTransport })
+	add(0x1002, func(s *State) { s.Mode = proto.Transport })
 	add(0x1003, func(s *State) { s.DAddr = addr9 })
-	m := Migration{OldDAddr: addr2, OldSAddr: addr1, NewDAddr: addr9, NewSAddr: addr("fd00::11"), Proto: ESP, Mode: ModeTunnel, ReqID: 1}
+	m := Migration{OldDAddr: addr2, OldSAddr: addr1, NewDAddr: addr9, NewSAddr: addr("fd00::11"), Proto: proto.ESP, Mode: proto.Tunnel, ReqID: 1}
 	change := func(f func(*Migration)) Migration { c := m; f(&c); return c }
 	before, order := db.Snapshot(), db.List()
 	for _, c := range []struct {
@@ -222,7 +224,7 @@ func TestMigrate(t *testing.T) {
 	add(0x1000, func(s *State) { s.DAddr = addr9 }) // in the way
 	_, err := db.Migrate([]Migration{m})
 	mustErr(t, err, "File exists: spi 0x1000 at fd00::9")
-	if _, err := db.Delete(ID{addr9, 0x1000, ESP}, netip.Addr{}, Mark{}); err != nil {
+	if _, err := db.Delete(ID{addr9, 0x1000, proto.ESP}, netip.Addr{}, Mark{}); err != nil {
 		t.Fatal(err)
 	}
 	if !slices.Equal(db.List(), order) {
@@ -236,7 +238,7 @@ func TestMigrate(t *testing.T) {
 		t.Fatal(list, err)
 	}
 	moved := list[0].New
-	if moved.DAddr != addr9 || moved.SAddr != addr("fd00::11") || moved.SPI != 0x1000 || !moved.AEAD.Equal(a.AEAD) || moved.Live.Window != fixedWindow(7) {
+	if moved.DAddr != addr9 || moved.SAddr != addr("fd00::11") || moved.SPI != 0x1000 || !moved.AEAD.Equal(a.AEAD) || moved.Live.Work != fixedWindow(7) {
 		t.Errorf("moved %+v", moved)
 	}
 	n1, _ := moved.NextSeq()
@@ -246,8 +248,8 @@ func TestMigrate(t *testing.T) {
 		t.Errorf("numbers %d, %d, %d; %d octets", n1, n2, n3, n)
 	}
 	after := db.Snapshot()
-	if before.ByID(addr2, addr1, 0x1000, ESP, 0) != a || before.ByID(addr9, addr1, 0x1000, ESP, 0) != nil ||
-		after.ByID(addr2, addr1, 0x1000, ESP, 0) != nil || after.ByID(addr9, addr1, 0x1000, ESP, 0) != moved || after.Genid() == before.Genid() {
+	if before.ByID(addr2, addr1, 0x1000, proto.ESP, 0) != a || before.ByID(addr9, addr1, 0x1000, proto.ESP, 0) != nil ||
+		after.ByID(addr2, addr1, 0x1000, proto.ESP, 0) != nil || after.ByID(addr9, addr1, 0x1000, proto.ESP, 0) != moved || after.Genid() == before.Genid() {
 		t.Error("the snapshots are not before and after")
 	}
 	if l := db.List(); l[0] != moved || len(l) != 4 {
@@ -266,26 +268,26 @@ func TestMigrateAll(t *testing.T) {
 		mustAdd(t, db, t0, with(esp(0x1000+i), func(s *State) { s.DAddr, s.ReqID = addr9, i+100 }))
 	}
 	list, err := db.Migrate([]Migration{
-		{OldDAddr: addr2, OldSAddr: addr1, NewDAddr: addr9, NewSAddr: addr1, Proto: ESP, Mode: ModeTunnel},
-		{OldDAddr: addr9, OldSAddr: addr1, NewDAddr: addr2, NewSAddr: addr1, Proto: ESP, Mode: ModeTunnel},
+		{OldDAddr: addr2, OldSAddr: addr1, NewDAddr: addr9, NewSAddr: addr1, Proto: proto.ESP, Mode: proto.Tunnel},
+		{OldDAddr: addr9, OldSAddr: addr1, NewDAddr: addr2, NewSAddr: addr1, Proto: proto.ESP, Mode: proto.Tunnel},
 	})
 	if err != nil || len(list) != 20 {
 		t.Fatal(len(list), err)
 	}
 	sn := db.Snapshot()
 	for i := range uint32(10) {
-		if a, b := sn.ByID(addr9, addr1, 0x1000+i, ESP, 0), sn.ByID(addr2, addr1, 0x1000+i, ESP, 0); a == nil || b == nil || a.ReqID != i || b.ReqID != i+100 {
+		if a, b := sn.ByID(addr9, addr1, 0x1000+i, proto.ESP, 0), sn.ByID(addr2, addr1, 0x1000+i, proto.ESP, 0); a == nil || b == nil || a.ReqID != i || b.ReqID != i+100 {
 			t.Errorf("%d: %v, %v", i, a, b)
 		}
 	}
 	_, err = db.Migrate([]Migration{
-		{OldDAddr: addr2, OldSAddr: addr1, NewDAddr: addr("fd00::3"), NewSAddr: addr1, Proto: ESP, Mode: ModeTunnel},
-		{OldDAddr: addr9, OldSAddr: addr1, NewDAddr: addr("fd00::3"), NewSAddr: addr1, Proto: ESP, Mode: ModeTunnel},
+		{OldDAddr: addr2, OldSAddr: addr1, NewDAddr: addr("fd00::3"), NewSAddr: addr1, Proto: proto.ESP, Mode: proto.Tunnel},
+		{OldDAddr: addr9, OldSAddr: addr1, NewDAddr: addr("fd00::3"), NewSAddr: addr1, Proto: proto.ESP, Mode: proto.Tunnel},
 	})
 	if !errors.Is(err, ErrExist) || db.Snapshot() != sn {
 		t.Errorf("two to one place: %v", err)
 	}
-	if list, err := db.Migrate([]Migration{{OldDAddr: addr("fd00::7"), OldSAddr: addr1, NewDAddr: addr2, NewSAddr: addr1, Proto: ESP}}); err != nil || list != nil {
+	if list, err := db.Migrate([]Migration{{OldDAddr: addr("fd00::7"), OldSAddr: addr1, NewDAddr: addr2, NewSAddr: addr1, Proto: proto.ESP}}); err != nil || list != nil {
 		t.Errorf("none: %v, %v", list, err)
 	}
 }

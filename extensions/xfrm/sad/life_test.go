@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"leveret/appliance/clock"
+	"leveret/extensions/xfrm/proto"
 )
 
 func TestBefore(t *testing.T) {
@@ -188,7 +189,7 @@ func TestExpireInOrder(t *testing.T) {
 	for i := range uint32(100) {
 		mustAdd(t, db, t0, with(esp(0x1000+i), func(s *State) { s.Life.HardAdd = uint64(1 + i*37%100) }))
 	}
-	if _, err := db.Delete(ID{addr2, 0x1000, ESP}, addr1, Mark{}); err != nil { // that of 1 s
+	if _, err := db.Delete(ID{addr2, 0x1000, proto.ESP}, addr1, Mark{}); err != nil { // that of 1 s
 		t.Fatal(err)
 	}
 	if d := db.NextDeadline(); d != t0.Add(2*time.Second) {
@@ -227,9 +228,9 @@ func TestWorkers(t *testing.T) {
 				mu.RLock()
 				sn := cur
 				mu.RUnlock()
-				s, _ := sn.ForTemplate(&Template{DAddr: addr2, SAddr: addr1, Proto: ESP, Mode: ModeTunnel}, f)
+				s, _ := sn.ForTemplate(&Template{DAddr: addr2, SAddr: addr1, Proto: proto.ESP, Mode: proto.Tunnel}, f)
 				if s == nil {
-					s, _ = sn.ForTemplate(&Template{DAddr: addr9, SAddr: addr1, Proto: ESP, Mode: ModeTunnel}, f)
+					s, _ = sn.ForTemplate(&Template{DAddr: addr9, SAddr: addr1, Proto: proto.ESP, Mode: proto.Tunnel}, f)
 				}
 				if s.Before(10) == SoftReached {
 					told[w]++
@@ -246,7 +247,7 @@ func TestWorkers(t *testing.T) {
 		if at == addr9 {
 			to = addr2
 		}
-		if _, err := db.Migrate([]Migration{{OldDAddr: at, OldSAddr: addr1, NewDAddr: to, NewSAddr: addr1, Proto: ESP, Mode: ModeTunnel}}); err != nil {
+		if _, err := db.Migrate([]Migration{{OldDAddr: at, OldSAddr: addr1, NewDAddr: to, NewSAddr: addr1, Proto: proto.ESP, Mode: proto.Tunnel}}); err != nil {
 			t.Error(err)
 		}
 		at = to

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"leveret/appliance/clock"
+	"leveret/extensions/xfrm/proto"
 	"leveret/extensions/xfrm/selector"
 )
 
@@ -15,10 +16,10 @@ import (
 type Listed struct {
 	Src          netip.Addr  `json:"src"`
 	Dst          netip.Addr  `json:"dst"`
-	Proto        Proto       `json:"proto"`
+	Proto        proto.Proto `json:"proto"`
 	SPI          uint32      `json:"spi"`
 	ReqID        uint32      `json:"reqid"`
-	Mode         Mode        `json:"mode"`
+	Mode         proto.Mode  `json:"mode"`
 	State        KM          `json:"state"`
 	Dying        bool        `json:"dying,omitempty"` // the soft limit was reached
 	SrcSelective bool        `json:"src_selective,omitempty"`
@@ -89,11 +90,11 @@ func (v View) List(s *State) Listed {
 		AntiReplay: AntiReplay{Seq: s.ReplaySeq, OSeq: l.OSeq()},
 		Stats:      Stats{l.replayWindow.Load(), l.replay.Load(), l.integrityFailed.Load()},
 	}
-	if l.Window != nil {
-		out.AntiReplay.Seq, out.AntiReplay.Bitmap = l.Window.Position()
+	if l.Work != nil && s.ReplayWindow != 0 {
+		out.AntiReplay.Seq, out.AntiReplay.Bitmap = l.Work.Position()
 	}
 	if s.Flags&AFUnspec == 0 || s.Sel != (selector.Selector{}) {
-		out.Sel = selectorText(&s.Sel, v.Link)
+		out.Sel = s.Sel.Text(v.Link) + " " // as iproute2 writes it
 	}
 	return out
 }

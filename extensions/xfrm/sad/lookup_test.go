@@ -7,6 +7,7 @@ import (
 	"slices"
 	"testing"
 
+	"leveret/extensions/xfrm/proto"
 	"leveret/extensions/xfrm/selector"
 )
 
@@ -16,21 +17,21 @@ func TestByAddrs(t *testing.T) {
 	wild := mustAdd(t, db, t0, with(hao("::", "::"), func(s *State) { s.Flags = WildRecv }))
 	mustAdd(t, db, t0, with(hao("::", "::"), func(s *State) { s.DAddr = addr("fd00::3") })) // no wildrecv: never
 	all := mustAdd(t, db, t0, with(hao("::", "fd00::d"), func(s *State) { s.DAddr, s.Flags = addr("::"), WildRecv }))
-	rh := mustAdd(t, db, t0, with(hao("fd00::1", "fd00::c"), func(s *State) { s.Proto = ROUTING }))
+	rh := mustAdd(t, db, t0, with(hao("fd00::1", "fd00::c"), func(s *State) { s.Proto = proto.Route2 }))
 	sn := db.Snapshot()
 	for _, c := range []struct {
 		dst, src, coa string
-		p             Proto
+		p             proto.Proto
 		want          *State
 	}{
-		{"fd00::2", "fd00::1", "fd00::c", DSTOPTS, exact},
-		{"fd00::2", "fd00::1", "", DSTOPTS, exact},
-		{"fd00::2", "fd00::1", "fd00::bad", DSTOPTS, wild}, // so that a Binding Update from a new address arrives
-		{"fd00::2", "fd00::7", "fd00::c", DSTOPTS, wild},
-		{"fd00::3", "fd00::7", "fd00::c", DSTOPTS, nil},
-		{"fd00::3", "fd00::7", "fd00::d", DSTOPTS, all},
-		{"fd00::2", "fd00::1", "fd00::c", ROUTING, rh},
-		{"fd00::2", "fd00::7", "fd00::c", ROUTING, nil},
+		{"fd00::2", "fd00::1", "fd00::c", proto.HAO, exact},
+		{"fd00::2", "fd00::1", "", proto.HAO, exact},
+		{"fd00::2", "fd00::1", "fd00::bad", proto.HAO, wild}, // so that a Binding Update from a new address arrives
+		{"fd00::2", "fd00::7", "fd00::c", proto.HAO, wild},
+		{"fd00::3", "fd00::7", "fd00::c", proto.HAO, nil},
+		{"fd00::3", "fd00::7", "fd00::d", proto.HAO, all},
+		{"fd00::2", "fd00::1", "fd00::c", proto.Route2, rh},
+		{"fd00::2", "fd00::7", "fd00::c", proto.Route2, nil},
 	} {
 		coa := netip.Addr{}
 		if c.coa != "" {
@@ -52,7 +53,7 @@ func TestByIDLongest(t *testing.T) {
 	b := sel("fd00::b")
 	sn := db.Snapshot()
 	for src, want := range map[string]*State{"fd00::a": a, "fd00::b": b, "fd00::c": any6, "fd00::1": any6} {
-		if got := sn.ByID(addr("fd00::2"), addr(src), 0x1000, ESP, 0); got != want {
+		if got := sn.ByID(addr("fd00::2"), addr(src), 0x1000, proto.ESP, 0); got != want {
 			t.Errorf("from %s: %v", src, got)
 		}
 	}
@@ -60,7 +61,7 @@ func TestByIDLongest(t *testing.T) {
 
 func TestForTemplate(t *testing.T) {
 	db := newDB()
-	tmpl := &Template{DAddr: addr("fd00::2"), SAddr: addr("fd00::1"), Proto: ESP, Mode: ModeTunnel, ReqID: 1}
+	tmpl := &Template{DAddr: addr("fd00::2"), SAddr: addr("fd00::1"), Proto: proto.ESP, Mode: proto.Tunnel, ReqID: 1}
 	of := func(spi uint32, change func(*State)) *State {
 		return mustAdd(t, db, t0, with(esp(spi), func(s *State) {
 			s.ReqID = 1
@@ -76,7 +77,7 @@ func TestForTemplate(t *testing.T) {
 	}
 	expect("empty", f, nil, false)
 	of(0x900, func(s *State) { s.ReqID = 2 })
-	of(0x901, func(s *State) { s.Mode = ModeTransport })
+	of(0x901, func(s *State) { s.Mode = proto.Transport })
 	of(0x902, func(s *State) { s.IfID = 1 })
 	of(0x903, func(s *State) { s.Mark = Mark{1, 1} })
 	of(0x904, func(s *State) { s.Flags = WildRecv })
@@ -131,7 +132,7 @@ func TestSnapshotsAgainstAList(t *testing.T) {
 			s.Mark = Mark{uint32(m), 3}
 		}
 		if r.IntN(3) == 0 {
-			s.ID, s.SrcSelective, s.Mode, s.AEAD, s.CoA = ID{s.DAddr, 0, DSTOPTS}, false, ModeRO, Algo{}, addr("::")
+			s.ID, s.SrcSelective, s.Mode, s.AEAD, s.CoA = ID{s.DAddr, 0, proto.HAO}, false, proto.RO, Algo{}, addr("::")
 		}
 		return s
 	}
@@ -185,29 +186,29 @@ func ask(t *testing.T, r *rand.Rand, sn *Snapshot, model []*State, some func(int
 			t.Errorf("found %+v, the best of the list has %d points", got, best)
 		}
 	}
-	check(sn.ByID(d, s, spi, ESP, mark), func(x *State) int {
+	check(sn.ByID(d, s, spi, proto.ESP, mark), func(x *State) int {
 		switch {
-		case x.ID != ID{d, spi, ESP} || mark&x.Mark.Mask != x.Mark.Value || x.SrcSelective && x.SAddr != s:
+		case x.ID != ID{d, spi, proto.ESP} || mark&x.Mark.Mask != x.Mark.Value || x.SrcSelective && x.SAddr != s:
 			return 0
 		case x.SrcSelective:
 			return 2
 		}
 		return 1
 	})
-	check(sn.ByAddrs(d, s, netip.Addr{}, DSTOPTS, mark), func(x *State) int {
-		if x.ID == (ID{d, 0, DSTOPTS}) && x.SAddr == s && mark&x.Mark.Mask == x.Mark.Value {
+	check(sn.ByAddrs(d, s, netip.Addr{}, proto.HAO, mark), func(x *State) int {
+		if x.ID == (ID{d, 0, proto.HAO}) && x.SAddr == s && mark&x.Mark.Mask == x.Mark.Value {
 			return 1
 		}
 		return 0
 	})
 	f := flow("fd01::1", "fd02::1")
 	f.Mark = mark
-	got, _ := sn.ForTemplate(&Template{DAddr: d, SAddr: s, Proto: ESP, Mode: ModeTunnel, ReqID: spi & 1}, f)
+	got, _ := sn.ForTemplate(&Template{DAddr: d, SAddr: s, Proto: proto.ESP, Mode: proto.Tunnel, ReqID: spi & 1}, f)
 	if got != nil && got.Live.Dead() { // live by design: what is gone is not found, also in old snapshots
 		t.Error("found what is gone")
 	}
 	check(got, func(x *State) int {
-		if x.DAddr == d && x.SAddr == s && x.Proto == ESP && x.ReqID == spi&1 && mark&x.Mark.Mask == x.Mark.Value && !x.Live.Dead() {
+		if x.DAddr == d && x.SAddr == s && x.Proto == proto.ESP && x.ReqID == spi&1 && mark&x.Mark.Mask == x.Mark.Value && !x.Live.Dead() {
 			return 1
 		}
 		return 0
@@ -237,13 +238,13 @@ func TestLookupsDoNotAllocate(t *testing.T) {
 	db := big(t, 1000, true)
 	mustAdd(t, db, t0, hao("fd00::1", "fd00::9"))
 	sn, s, f := db.Snapshot(), bigState(500, true), flow("fd01::1", "fd02::1")
-	tmpl := Template{DAddr: s.DAddr, SAddr: s.SAddr, Proto: ESP, Mode: ModeTunnel}
+	tmpl := Template{DAddr: s.DAddr, SAddr: s.SAddr, Proto: proto.ESP, Mode: proto.Tunnel}
 	found := db.bucket(&s.ID, s.SAddr).tail[0]
 	n := testing.AllocsPerRun(100, func() {
-		x := sn.ByID(s.DAddr, s.SAddr, s.SPI, ESP, 0)
-		y := sn.ByAddrs(addr2, addr1, addr9, DSTOPTS, 0)
+		x := sn.ByID(s.DAddr, s.SAddr, s.SPI, proto.ESP, 0)
+		y := sn.ByAddrs(addr2, addr1, addr9, proto.HAO, 0)
 		z, _ := sn.ForTemplate(&tmpl, f)
-		if x != found || y == nil || z != found || !sn.Accepts(x, f) || x.Before(100) != Ok {
+		if x != found || y == nil || z != found || !x.Accepts(f) || x.Before(100) != Ok {
 			t.Error("not found")
 		}
 		x.NextSeq()
@@ -261,11 +262,11 @@ func TestManyOfOnePair(t *testing.T) {
 	const n = 20_000
 	db := big(t, n, false)
 	old := db.Snapshot()
-	if got := len(db.Flush(ESP)); got != n || db.Count() != 0 || db.Snapshot().Len() != 0 {
+	if got := len(db.Flush(proto.ESP)); got != n || db.Count() != 0 || db.Snapshot().Len() != 0 {
 		t.Errorf("%d deleted, %d left", got, db.Count())
 	}
 	s := bigState(n/2, false)
-	if x := old.ByID(s.DAddr, s.SAddr, s.SPI, ESP, 0); x == nil || x.Before(1) != Invalid {
+	if x := old.ByID(s.DAddr, s.SAddr, s.SPI, proto.ESP, 0); x == nil || x.Before(1) != Invalid {
 		t.Errorf("the old snapshot has %v", x)
 	}
 	if b := db.byTemplate.get(db.templateHash(s.DAddr, s.SAddr, 0)); len(b.older)+len(b.tail) != 0 {
@@ -338,7 +339,7 @@ func BenchmarkLookup(b *testing.B) {
 	b.Run("ByID", func(b *testing.B) {
 		for i := range b.N {
 			s := list[i*7919%len(list)]
-			if sn.ByID(s.DAddr, s.SAddr, s.SPI, ESP, 0) != s {
+			if sn.ByID(s.DAddr, s.SAddr, s.SPI, proto.ESP, 0) != s {
 				b.Fatal("not found")
 			}
 		}
@@ -346,7 +347,7 @@ func BenchmarkLookup(b *testing.B) {
 	b.Run("ForTemplate", func(b *testing.B) {
 		for i := range b.N {
 			s := list[i*7919%len(list)]
-			if x, _ := sn.ForTemplate(&Template{DAddr: s.DAddr, SAddr: s.SAddr, Proto: ESP, Mode: ModeTunnel}, f); x != s {
+			if x, _ := sn.ForTemplate(&Template{DAddr: s.DAddr, SAddr: s.SAddr, Proto: proto.ESP, Mode: proto.Tunnel}, f); x != s {
 				b.Fatal("not found")
 			}
 		}

@@ -3,6 +3,8 @@ package sad
 import (
 	"fmt"
 	"net/netip"
+
+	"leveret/extensions/xfrm/proto"
 )
 
 // maxMigrations is how many templates a policy has (XFRM_MAX_DEPTH).
@@ -11,8 +13,8 @@ const maxMigrations = 6
 // Migration moves states to other addresses (RFC 6275 and RFC 4877 on movement; XFRM_MSG_MIGRATE).
 type Migration struct {
 	OldDAddr, OldSAddr, NewDAddr, NewSAddr netip.Addr
-	Proto                                  Proto
-	Mode                                   Mode
+	Proto                                  proto.Proto
+	Mode                                   proto.Mode
 	ReqID                                  uint32 // 0 = any
 }
 

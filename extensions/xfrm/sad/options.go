@@ -6,6 +6,8 @@ import (
 	"math"
 	"net/netip"
 	"slices"
+
+	"leveret/extensions/xfrm/proto"
 )
 
 // option reads one of the options of add and update, with what follows it.
@@ -225,27 +227,27 @@ func (p *parser) finish() error {
 		// DEVIATION(Linux): iproute2 ignores them then.
 		return errors.New("replay-seq-hi and replay-oseq-hi need flag esn")
 	}
-	modes := map[Proto][]Mode{
-		ESP: {ModeTransport, ModeTunnel, ModeBEET}, AH: {ModeTransport, ModeTunnel}, COMP: {ModeTransport, ModeTunnel},
-		ROUTING: {ModeRO, ModeInTrigger}, DSTOPTS: {ModeRO, ModeInTrigger},
+	modes := map[proto.Proto][]proto.Mode{
+		proto.ESP: {proto.Transport, proto.Tunnel, proto.BEET}, proto.AH: {proto.Transport, proto.Tunnel}, proto.Comp: {proto.Transport, proto.Tunnel},
+		proto.Route2: {proto.RO, proto.InTrigger}, proto.HAO: {proto.RO, proto.InTrigger},
 	}
 	enc, auth, aead, comp := s.Enc.Name != "", s.Auth.Name != "", s.AEAD.Name != "", s.Comp != ""
 	switch {
-	case !s.Proto.HasSPI() && s.Mode == ModeTransport:
+	case !s.Proto.HasSPI() && s.Mode == proto.Transport:
 		return invalid(`"mode" is required`)
 	case !slices.Contains(modes[s.Proto], s.Mode):
 		return invalid("MODE value is invalid")
-	case s.Proto == ESP && comp:
+	case s.Proto == proto.ESP && comp:
 		return invalid(`ALGO-TYPE value "comp" is invalid`)
-	case s.Proto == ESP && !enc && !aead:
+	case s.Proto == proto.ESP && !enc && !aead:
 		return invalid(`ALGO-TYPE value "enc" or "aead" is required`)
-	case s.Proto == AH && (enc || aead || comp):
+	case s.Proto == proto.AH && (enc || aead || comp):
 		return invalid(`ALGO-TYPE values "enc", "aead", and "comp" are invalid`)
-	case s.Proto == AH && !auth:
+	case s.Proto == proto.AH && !auth:
 		return invalid(`ALGO-TYPE value "auth" or "auth-trunc" is required`)
-	case s.Proto == COMP && (enc || auth || aead):
+	case s.Proto == proto.Comp && (enc || auth || aead):
 		return invalid(`ALGO-TYPE values "enc", "auth", "auth-trunc", and "aead" are invalid`)
-	case s.Proto == COMP && !comp:
+	case s.Proto == proto.Comp && !comp:
 		return invalid(`ALGO-TYPE value "comp" is required`)
 	case !s.Proto.HasSPI() && (enc || auth || aead || comp):
 		return invalid("ALGO is invalid")

@@ -3,6 +3,7 @@ package sad
 import (
 	"net/netip"
 
+	"leveret/extensions/xfrm/proto"
 	"leveret/extensions/xfrm/selector"
 )
 
@@ -18,7 +19,7 @@ func (t *tables) idHash(id *ID) uint16 {
 	return hash(t.seed, id.DAddr.As16(), [16]byte{}, uint64(id.SPI)<<8|uint64(id.Proto))
 }
 
-func (t *tables) addrsHash(daddr, saddr netip.Addr, p Proto) uint16 {
+func (t *tables) addrsHash(daddr, saddr netip.Addr, p proto.Proto) uint16 {
 	return hash(t.seed, daddr.As16(), saddr.As16(), uint64(p))
 }
 
@@ -29,9 +30,8 @@ func (t *tables) templateHash(daddr, saddr netip.Addr, reqid uint32) uint16 {
 // Snapshot is the database at one time. Any goroutine; nothing is allocated.
 type Snapshot struct {
 	tables
-	matches func(*selector.Selector, *selector.Flow) bool
-	genid   uint64
-	n       int
+	genid uint64
+	n     int
 }
 
 // Genid changes with every change of the database: what was found in another snapshot is to be looked up
@@ -43,7 +43,7 @@ func (sn *Snapshot) Len() int { return sn.n }
 
 // ByID returns the state of an inbound packet of a protocol with an SPI, nil if there is none: the longest
 // match of RFC 4301 4.1, so that one which is selective by source comes first. It may be larval.
-func (sn *Snapshot) ByID(daddr, saddr netip.Addr, spi uint32, p Proto, mark uint32) *State {
+func (sn *Snapshot) ByID(daddr, saddr netip.Addr, spi uint32, p proto.Proto, mark uint32) *State {
 	id := ID{daddr, spi, p}
 	var found *State
 	for s := range sn.byID.get(sn.idHash(&id)).newest {
@@ -60,11 +60,22 @@ func (sn *Snapshot) ByID(daddr, saddr netip.Addr, spi uint32, p Proto, mark uint
 	return found
 }
 
+// Known reports whether there is a state of an SPI, whatever its mark and source.
+func (sn *Snapshot) Known(daddr netip.Addr, spi uint32, p proto.Proto) bool {
+	id := ID{daddr, spi, p}
+	for s := range sn.byID.get(sn.idHash(&id)).newest {
+		if s.ID == id {
+			return true
+		}
+	}
+	return false
+}
+
 // ByAddrs returns the valid state of an inbound packet with a Home Address option or a Type 2 Routing
 // header: that of the two addresses, or one for (daddr, ::) or (::, ::) if it has flag wildrecv. coa is the
 // care-of address that the packet has beside them; a state that has another one, not ::, is not it. With
 // the zero Addr it is not looked at.
-func (sn *Snapshot) ByAddrs(daddr, saddr, coa netip.Addr, p Proto, mark uint32) *State {
+func (sn *Snapshot) ByAddrs(daddr, saddr, coa netip.Addr, p proto.Proto, mark uint32) *State {
 	any6 := netip.IPv6Unspecified()
 	for try := range 3 {
 		d, s := daddr, saddr
@@ -89,9 +100,9 @@ func (sn *Snapshot) ByAddrs(daddr, saddr, coa netip.Addr, p Proto, mark uint32) 
 // given.
 type Template struct {
 	DAddr, SAddr netip.Addr
-	Proto        Proto
+	Proto        proto.Proto
 	SPI          uint32 // 0 = any
-	Mode         Mode
+	Mode         proto.Mode
 	ReqID        uint32 // exactly this one, as on Linux: a template without does not take the states of others
 	IfID         uint32
 }
@@ -113,7 +124,7 @@ func (sn *Snapshot) ForTemplate(t *Template, f *selector.Flow) (s *State, acquir
 			case !x.fits(t, saddr, f.Mark) || x.Flags&WildRecv != 0:
 			case x.KM == Acq:
 				acquiring = true
-			case x.Live.Dead() || !sn.Accepts(x, f):
+			case x.Live.Dead() || !x.Accepts(f):
 			case !x.Live.Dying():
 				return x, false
 			case old == nil:
@@ -129,6 +140,4 @@ func (sn *Snapshot) ForTemplate(t *Template, f *selector.Flow) (s *State, acquir
 }
 
 // Accepts reports whether the selector of a state takes a flow (RFC 4301 5.2 step 4).
-func (sn *Snapshot) Accepts(s *State, f *selector.Flow) bool {
-	return s.takesFamily(f) && sn.matches(&s.Sel, f)
-}
+func (s *State) Accepts(f *selector.Flow) bool { return s.compiled.Matches(f) }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"leveret/appliance/clock"
+	"leveret/extensions/xfrm/proto"
 	"leveret/extensions/xfrm/selector"
 )
 
@@ -28,7 +29,7 @@ const MaxReplayWindow = 4096
 type ID struct {
 	DAddr netip.Addr
 	SPI   uint32 // 0 for protocols without
-	Proto Proto
+	Proto proto.Proto
 }
 
 // Mark is a value of some bits; the zero Mark matches everything.
@@ -70,7 +71,7 @@ type State struct {
 	SrcSelective bool
 
 	Sel        selector.Selector // what it takes, of what is inside
-	Mode       Mode
+	Mode       proto.Mode
 	ReqID      uint32 // which template it is for
 	Seq        uint32 // of the ACQUIRE that it answers; 0 = none
 	Mark       Mark   // of packets it is for
@@ -92,11 +93,13 @@ type State struct {
 	KM   KM
 	Live *Live
 	ord  uint64 // in the indexes
+
+	compiled selector.Compiled
 }
 
 // Check says what is wrong with a state, in the order of the kernel, and fills in lengths of ICVs that
-// were not given.
-func (s *State) Check() error {
+// were not given. Algorithms that RFC 8221 has for MUST NOT are taken with legacy.
+func (s *State) Check(legacy bool) error {
 	switch {
 	case !s.DAddr.IsValid() || !s.SAddr.IsValid():
 		return fmt.Errorf("%w: src and dst are required", ErrInvalid)
@@ -104,7 +107,7 @@ func (s *State) Check() error {
 		return fmt.Errorf("%w: states have IPv6 addresses", ErrFamily)
 	case s.Proto.HasSPI() && s.DAddr.IsUnspecified():
 		return fmt.Errorf("%w: dst :: has no SAs", ErrInvalid)
-	case (s.Proto == ESP || s.Proto == AH) && s.SPI < 256:
+	case (s.Proto == proto.ESP || s.Proto == proto.AH) && s.SPI < 256:
 		// DEVIATION(Linux): it takes any. RFC 4303 2.1: 0 is for local use, IANA has 1 to 255.
 		return fmt.Errorf("%w: spi 0 to 255 are reserved (RFC 4303 2.1)", ErrInvalid)
 	case s.ReplayWindow > MaxReplayWindow:
@@ -115,8 +118,11 @@ func (s *State) Check() error {
 	if err := s.checkMode(); err != nil {
 		return err
 	}
-	if err := s.checkAlgorithms(); err != nil {
+	if err := s.checkAlgorithms(legacy); err != nil {
 		return err
+	}
+	if err := s.Sel.Valid(); err != nil {
+		return fmt.Errorf("%w: sel: %w", ErrInvalid, err)
 	}
 	return s.checkFeatures()
 }
@@ -124,19 +130,19 @@ func (s *State) Check() error {
 func v6(a netip.Addr) bool { return a.Is6() && !a.Is4In6() && a.Zone() == "" }
 
 func (s *State) checkMode() error {
-	ok := s.Mode == ModeTransport || s.Mode == ModeTunnel
+	ok := s.Mode == proto.Transport || s.Mode == proto.Tunnel
 	switch s.Proto {
-	case ESP:
-		ok = ok || s.Mode == ModeBEET
-	case AH, COMP:
-	case DSTOPTS, ROUTING:
+	case proto.ESP:
+		ok = ok || s.Mode == proto.BEET
+	case proto.AH, proto.Comp:
+	case proto.HAO, proto.Route2:
 		if s.SPI != 0 {
 			return fmt.Errorf("%w: %s has no spi", ErrInvalid, s.Proto)
 		}
-		if s.Mode == ModeInTrigger {
+		if s.Mode == proto.InTrigger {
 			return ErrInTrigger // it is a mode of templates
 		}
-		ok = s.Mode == ModeRO
+		ok = s.Mode == proto.RO
 	default:
 		return fmt.Errorf("%w: protocol %d has no states", ErrInvalid, s.Proto)
 	}
@@ -147,8 +153,7 @@ func (s *State) checkMode() error {
 }
 
 func (s *State) checkFeatures() error {
-	ipsec := s.Proto == ESP || s.Proto == AH
-	from, to := family(s.Sel.Src), family(s.Sel.Dst)
+	ipsec := s.Proto == proto.ESP || s.Proto == proto.AH
 	switch {
 	case s.Proto.HasSPI() && s.CoA.IsValid():
 		return fmt.Errorf("%w: coa with proto %s", ErrInvalid, s.Proto)
@@ -156,11 +161,11 @@ func (s *State) checkFeatures() error {
 		return fmt.Errorf("%w: %s needs a coa", ErrInvalid, s.Proto)
 	case s.SrcSelective && (!ipsec || s.SAddr.IsUnspecified()):
 		return fmt.Errorf("%w: src_selective is for esp and ah with a src", ErrInvalid)
-	case s.Encap.Type != 0 && s.Proto == AH:
+	case s.Encap.Type != 0 && s.Proto == proto.AH:
 		return errors.New("AH is not compatible with encapsulation.")
-	case s.Encap.Type != 0 && (s.Proto != ESP || s.Encap.Type != ESPInUDP && s.Encap.Type != ESPInUDPNonIKE):
+	case s.Encap.Type != 0 && (s.Proto != proto.ESP || s.Encap.Type != ESPInUDP && s.Encap.Type != ESPInUDPNonIKE):
 		return errors.New("Unsupported encapsulation type for ESP.")
-	case s.TFCPad != 0 && (s.Mode != ModeTunnel || s.Proto != ESP):
+	case s.TFCPad != 0 && (s.Mode != proto.Tunnel || s.Proto != proto.ESP):
 		return errors.New("TFC padding can only be used in tunnel mode.")
 	case s.Flags&ESN != 0 && (!ipsec || s.ReplayWindow == 0):
 		return fmt.Errorf("%w: esn is for esp and ah with a replay-window", ErrInvalid)
@@ -168,38 +173,23 @@ func (s *State) checkFeatures() error {
 		return fmt.Errorf("%w: sequence numbers have 32 bits without esn", ErrInvalid)
 	case !ipsec && (s.ReplayWindow != 0 || s.ReplaySeq != 0 || s.ReplayOSeq != 0):
 		return fmt.Errorf("%w: %s has no sequence numbers", ErrInvalid, s.Proto)
-	case from*to != 0 && from != to:
-		return fmt.Errorf("%w: selector of two families", ErrInvalid)
-	case (from == 4 || to == 4) && s.Mode != ModeTunnel && s.Mode != ModeBEET:
+	case s.Sel.Family() == selector.IPv4 && s.Mode != proto.Tunnel && s.Mode != proto.BEET:
 		return errors.New("Only tunnel modes can accommodate a change of family.")
 	}
 	return nil
 }
 
-// family of a prefix: 4, 6, or 0 if any.
-func family(p netip.Prefix) int {
-	switch {
-	case !p.IsValid():
-		return 0
-	case p.Addr().Is4():
-		return 4
-	}
-	return 6
-}
+// Compiled is the selector as packets are compared with it; what neither a prefix nor af-unspec says otherwise of is
+// for IPv6. Of states that are in a database.
+func (s *State) Compiled() *selector.Compiled { return &s.compiled }
 
-// takesFamily reports whether a flow is of the family that the selector of s is for: what no prefix and no
-// af-unspec says otherwise is IPv6.
-func (s *State) takesFamily(f *selector.Flow) bool {
-	switch want := max(family(s.Sel.Src), family(s.Sel.Dst)); {
-	case want == 0 && s.Flags&AFUnspec != 0:
-		return true
-	case want == 4:
-		return isV4(&f.Dst)
+func (s *State) compile() {
+	sel := s.Sel
+	if s.Flags&AFUnspec == 0 {
+		sel = sel.Normal()
 	}
-	return !isV4(&f.Dst)
+	s.compiled = sel.Compile()
 }
-
-func isV4(a *[16]byte) bool { return [12]byte(a[:12]) == [12]byte{10: 0xff, 11: 0xff} }
 
 // Equal reports whether two states say the same, whatever has become of either. Owner only.
 func (s *State) Equal(o *State) bool {
@@ -209,7 +199,7 @@ func (s *State) Equal(o *State) bool {
 // plain is s without what is compared by other means.
 func (s *State) plain() State {
 	p := *s
-	p.AEAD, p.Enc, p.Auth, p.Live, p.ord = Algo{}, Algo{}, Algo{}, nil, 0
+	p.AEAD, p.Enc, p.Auth, p.Live, p.ord, p.compiled = Algo{}, Algo{}, Algo{}, nil, 0, selector.Compiled{}
 	return p
 }
 

@@ -7,30 +7,6 @@ import (
 	"strings"
 )
 
-// Proto is the protocol of a state: an IP protocol number.
-type Proto uint8
-
-// The protocols that states have.
-const (
-	ESP     Proto = 50
-	AH      Proto = 51
-	COMP    Proto = 108
-	ROUTING Proto = 43 // Type 2 Routing header (RFC 6275 6.4)
-	DSTOPTS Proto = 60 // Home Address option (RFC 6275 6.3)
-)
-
-// Mode is what a state does to a packet, with Linux's numbers.
-type Mode uint8
-
-// The modes.
-const (
-	ModeTransport Mode = iota
-	ModeTunnel
-	ModeRO // route optimization (RFC 6275)
-	ModeInTrigger
-	ModeBEET
-)
-
 // Flags of a state, with Linux's bits.
 type Flags uint8
 
@@ -75,8 +51,6 @@ const (
 )
 
 var (
-	protoWords = map[Proto]string{ESP: "esp", AH: "ah", COMP: "comp", ROUTING: "route2", DSTOPTS: "hao"}
-	modeWords  = map[Mode]string{ModeTransport: "transport", ModeTunnel: "tunnel", ModeRO: "ro", ModeInTrigger: "in_trigger", ModeBEET: "beet"}
 	encapWords = map[EncapType]string{ESPInUDPNonIKE: "espinudp-nonike", ESPInUDP: "espinudp", ESPInTCP: "espintcp"}
 	kmWords    = map[KM]string{Valid: "VALID", Acq: "ACQ"}
 
@@ -108,33 +82,6 @@ func unmarshalWord[T ~uint8](words map[T]string, into *T, b []byte) (err error) 
 	}
 	return err
 }
-
-// String returns iproute2's word.
-func (p Proto) String() string { return word(protoWords, p) }
-
-// HasSPI reports whether states of p are found by an SPI; the others are found by their two addresses.
-func (p Proto) HasSPI() bool { return p == ESP || p == AH || p == COMP }
-
-// ParseProto reads iproute2's word.
-func ParseProto(s string) (Proto, bool) { return parseWord(protoWords, s) }
-
-// MarshalText implements encoding.TextMarshaler.
-func (p Proto) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
-
-// UnmarshalText implements encoding.TextUnmarshaler.
-func (p *Proto) UnmarshalText(b []byte) error { return unmarshalWord(protoWords, p, b) }
-
-// String returns iproute2's word.
-func (m Mode) String() string { return word(modeWords, m) }
-
-// ParseMode reads iproute2's word.
-func ParseMode(s string) (Mode, bool) { return parseWord(modeWords, s) }
-
-// MarshalText implements encoding.TextMarshaler.
-func (m Mode) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
-
-// UnmarshalText implements encoding.TextUnmarshaler.
-func (m *Mode) UnmarshalText(b []byte) error { return unmarshalWord(modeWords, m, b) }
 
 // String returns iproute2's word.
 func (t EncapType) String() string { return word(encapWords, t) }

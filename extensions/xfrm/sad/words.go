@@ -5,7 +5,11 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"strconv"
 	"strings"
+
+	"leveret/extensions/xfrm/proto"
+	"leveret/extensions/xfrm/selector"
 )
 
 // Request is what the words after "ip xfrm state add|update|delete|get|allocspi" say.
@@ -158,7 +162,7 @@ func (p *parser) id(w string) error {
 				return err
 			}
 			var ok bool
-			if s.Proto, ok = ParseProto(w); !ok {
+			if s.Proto, ok = proto.Parse(w); !ok {
 				return wrong(w, "XFRM-PROTO value is invalid")
 			}
 		case "spi":
@@ -176,7 +180,7 @@ func (p *parser) id(w string) error {
 		return wrong(p.words[p.i], `the same address family is required between values after "src" and "dst"`)
 	case s.Proto == 0:
 		return errors.New(`argument "XFRM-PROTO" is required`)
-	case s.Proto == COMP && s.SPI > 0xffff:
+	case s.Proto == proto.Comp && s.SPI > 0xffff:
 		return errors.New(`SPI value is too large with XFRM-PROTO value "comp"`)
 	}
 	return nil
@@ -218,7 +222,7 @@ func (p *parser) common(w string) (bool, error) {
 			return true, err
 		}
 		var ok bool
-		if s.Mode, ok = ParseMode(w); !ok {
+		if s.Mode, ok = proto.ParseMode(w); !ok {
 			return true, wrong(w, "MODE value is invalid")
 		}
 	case "reqid":
@@ -263,4 +267,48 @@ func (p *parser) finishAlloc() error {
 		r.Min, r.Max = 0x100, math.MaxUint32
 	}
 	return nil
+}
+
+// selector reads the words of SELECTOR, from the first that may be one of it. A state has one selector: what
+// takes several, as a range, is refused.
+func (p *parser) selector() (selector.Selector, error) {
+	spec, rest, err := selector.Words(p.words[min(p.i, len(p.words)):])
+	if err != nil {
+		return selector.Selector{}, err
+	}
+	read := len(p.words) - len(rest) - p.i
+	if read <= 0 {
+		if p.more() {
+			return selector.Selector{}, wrong(p.words[p.i], "unknown")
+		}
+		return selector.Selector{}, errIncomplete
+	}
+	p.i += read
+	all, err := spec.Selectors(func(name string) int {
+		n, ok := p.link(name)
+		if !ok {
+			return 0
+		}
+		return n
+	})
+	switch {
+	case err != nil:
+		return selector.Selector{}, err
+	case len(all) > 1:
+		return selector.Selector{}, errors.New("sel: a state has one selector, no range")
+	}
+	return all[0], nil
+}
+
+// number reads a number of so many bits as strtoul does with base 0, but not a negative one.
+func number(w string, bits int) (uint64, bool) {
+	base := 10
+	switch {
+	case strings.HasPrefix(w, "0x") || strings.HasPrefix(w, "0X"):
+		w, base = w[2:], 16
+	case len(w) > 1 && w[0] == '0':
+		w, base = w[1:], 8
+	}
+	n, err := strconv.ParseUint(w, base, bits)
+	return n, err == nil
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"leveret/appliance/wire"
+	"leveret/extensions/xfrm/proto"
 	"leveret/extensions/xfrm/selector"
 )
 
@@ -103,7 +104,7 @@ func TestOrder(t *testing.T) {
 
 // TestRefusals, in the kernel's words where it has some.
 func TestRefusals(t *testing.T) {
-	esp := Template{Proto: ProtoESP}
+	esp := Template{Proto: proto.ESP}
 	with := func(set func(*Policy)) Policy {
 		p := Policy{Dir: Out, Selector: sel("dst 2001:db8::/32")}
 		set(&p)
@@ -135,21 +136,21 @@ func TestRefusals(t *testing.T) {
 		{with(func(p *Policy) { p.Templates = slices.Repeat([]Template{esp}, 7) }), "Error: Template count must be <= XFRM_MAX_DEPTH (6)."},
 		{with(func(p *Policy) { p.IfID, p.Templates = 3, slices.Repeat([]Template{esp}, 6) }), ""},
 		{with(func(p *Policy) { p.Action, p.Templates = Block, []Template{esp} }), "tmpl: a policy that blocks sends nothing through a template"},
-		{tmpl(In, Template{Proto: ProtoComp}), "tmpl 1: proto: comp: IP payload compression is not supported"},
-		{tmpl(In, Template{Proto: 41, Mode: ModeTunnel}), "tmpl 1: proto: 41 is none of esp, ah, route2 and hao"},
-		{tmpl(In, Template{Proto: ProtoESP, Mode: ModeRO}), "tmpl 1: mode: esp has no mode ro"},
-		{tmpl(In, Template{Proto: ProtoESP, Mode: 9}), "tmpl 1: mode: esp has no mode 9"},
-		{tmpl(In, Template{Proto: ProtoHAO, Mode: ModeTunnel}), "tmpl 1: mode: hao has no mode tunnel"},
-		{tmpl(In, Template{Proto: ProtoHAO, Mode: ModeRO, SPI: 4}), "tmpl 1: spi: hao has none"},
-		{tmpl(In, Template{Proto: ProtoESP, SPI: 255}), "tmpl 1: spi: 255 is reserved (RFC 4303 2.1)"},
-		{tmpl(In, Template{Proto: ProtoESP, Level: 2}), "tmpl 1: level: 2 is none"},
-		{tmpl(In, Template{Proto: ProtoESP, Src: ip("ff02::1")}), "tmpl 1: src: ff02::1 is no address for an outer header"},
-		{tmpl(In, Template{Proto: ProtoESP, Dst: ip("fe80::1%1")}), "tmpl 1: dst: fe80::1%1 is no address for an outer header"},
-		{tmpl(In, Template{Proto: ProtoESP, Src: ip("::1"), Dst: ip("10.0.0.1")}), "tmpl 1: src: ::1 and dst 10.0.0.1 are not of the same family"},
-		{tmpl(Out, Template{Proto: ProtoESP, Mode: ModeTunnel}), "tmpl 1: dst: mode tunnel needs the other end"},
-		{tmpl(Out, Template{Proto: ProtoESP, Mode: ModeTunnel, Dst: ip("::")}), "tmpl 1: dst: mode tunnel needs the other end"},
-		{tmpl(Out, Template{Proto: ProtoESP, Mode: ModeBEET, Dst: ip("::1"), Level: Use}), "tmpl 1: level: Error: Mode in optional template not allowed in outbound policy."},
-		{tmpl(In, Template{Proto: ProtoESP, Mode: ModeTunnel, Level: Use}), ""},
+		{tmpl(In, Template{Proto: proto.Comp}), "tmpl 1: proto: comp: IP payload compression is not supported"},
+		{tmpl(In, Template{Proto: 41, Mode: proto.Tunnel}), "tmpl 1: proto: 41 is none of esp, ah, route2 and hao"},
+		{tmpl(In, Template{Proto: proto.ESP, Mode: proto.RO}), "tmpl 1: mode: esp has no mode ro"},
+		{tmpl(In, Template{Proto: proto.ESP, Mode: 9}), "tmpl 1: mode: esp has no mode 9"},
+		{tmpl(In, Template{Proto: proto.HAO, Mode: proto.Tunnel}), "tmpl 1: mode: hao has no mode tunnel"},
+		{tmpl(In, Template{Proto: proto.HAO, Mode: proto.RO, SPI: 4}), "tmpl 1: spi: hao has none"},
+		{tmpl(In, Template{Proto: proto.ESP, SPI: 255}), "tmpl 1: spi: 255 is reserved (RFC 4303 2.1)"},
+		{tmpl(In, Template{Proto: proto.ESP, Level: 2}), "tmpl 1: level: 2 is none"},
+		{tmpl(In, Template{Proto: proto.ESP, Src: ip("ff02::1")}), "tmpl 1: src: ff02::1 is no address for an outer header"},
+		{tmpl(In, Template{Proto: proto.ESP, Dst: ip("fe80::1%1")}), "tmpl 1: dst: fe80::1%1 is no address for an outer header"},
+		{tmpl(In, Template{Proto: proto.ESP, Src: ip("::1"), Dst: ip("10.0.0.1")}), "tmpl 1: src: ::1 and dst 10.0.0.1 are not of the same family"},
+		{tmpl(Out, Template{Proto: proto.ESP, Mode: proto.Tunnel}), "tmpl 1: dst: mode tunnel needs the other end"},
+		{tmpl(Out, Template{Proto: proto.ESP, Mode: proto.Tunnel, Dst: ip("::")}), "tmpl 1: dst: mode tunnel needs the other end"},
+		{tmpl(Out, Template{Proto: proto.ESP, Mode: proto.BEET, Dst: ip("::1"), Level: Use}), "tmpl 1: level: Error: Mode in optional template not allowed in outbound policy."},
+		{tmpl(In, Template{Proto: proto.ESP, Mode: proto.Tunnel, Level: Use}), ""},
 	} {
 		_, err := d.Add(c.p)
 		if (err == nil) != (c.want == "") || err != nil && err.Error() != c.want {
@@ -170,7 +171,7 @@ func second[T any](_ T, err error) error { return err }
 // TestDB: what is put in is found by key and index, listed as Linux lists it, and gone when deleted.
 func TestDB(t *testing.T) {
 	d := New([2]uint64{})
-	tmpls := []Template{{Proto: ProtoESP}}
+	tmpls := []Template{{Proto: proto.ESP}}
 	a := mustAdd(t, d, Policy{Name: "a", Dir: Out, Selector: sel("proto tcp"), Templates: tmpls})
 	b := mustAdd(t, d, Policy{Name: "b", Dir: In, Selector: sel("proto tcp"), Mark: 1, Mask: 3, IfID: 5})
 	c := mustAdd(t, d, Policy{Name: "c", Dir: Fwd, Selector: sel("proto tcp"), Sub: true, Index: 18})
@@ -255,11 +256,11 @@ func TestText(t *testing.T) {
 	for _, p := range []Policy{
 		{Selector: sel("src 2001:db8::/48 proto ipv6-icmp type 133 code 0 dev lo"), Dir: Out, Priority: 5},
 		{Selector: sel("dst 2001:db8::1 proto udp sport 5 dport 443"), Dir: In, Action: Block, Mark: 5, Mask: 0xff},
-		{Selector: sel("proto mh type 5"), Dir: In, Sub: true, Templates: []Template{{Proto: ProtoHAO, Mode: ModeRO, Level: Use}}},
+		{Selector: sel("proto mh type 5"), Dir: In, Sub: true, Templates: []Template{{Proto: proto.HAO, Mode: proto.RO, Level: Use}}},
 		{Selector: sel("src 2001:db8::/48 dst 2001:db8:1::/48"), Dir: Fwd, Templates: []Template{
-			{Src: a1, Dst: a2, Proto: ProtoESP, SPI: 0x100, ReqID: 3, Mode: ModeTunnel}, {Proto: ProtoAH, Level: Use}}},
+			{Src: a1, Dst: a2, Proto: proto.ESP, SPI: 0x100, ReqID: 3, Mode: proto.Tunnel}, {Proto: proto.AH, Level: Use}}},
 		{Selector: sel("dst 10.0.0.0/8"), Dir: Out, Flags: LocalOK | ICMP, IfID: 7, Mark: 6, Mask: ^uint32(0), Templates: []Template{
-			{Src: a1, Dst: a2, Proto: ProtoESP, Mode: ModeBEET}, {Proto: ProtoRoute2, Mode: ModeInTrigger, Level: Use}}},
+			{Src: a1, Dst: a2, Proto: proto.ESP, Mode: proto.BEET}, {Proto: proto.Route2, Mode: proto.InTrigger, Level: Use}}},
 		{Selector: sel("dst 2001:db8:8::/48"), Dir: Out, Flags: LocalOK},
 	} {
 		mustAdd(t, d, p)
@@ -271,20 +272,20 @@ func TestText(t *testing.T) {
 	if got != string(want) {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	if s := (&Policy{Templates: []Template{{Src: ip("10.0.0.1"), Proto: ProtoESP, Mode: ModeTunnel}}}).Text(nil); !strings.Contains(s, "tmpl src 10.0.0.1 dst 0.0.0.0\n") {
+	if s := (&Policy{Templates: []Template{{Src: ip("10.0.0.1"), Proto: proto.ESP, Mode: proto.Tunnel}}}).Text(nil); !strings.Contains(s, "tmpl src 10.0.0.1 dst 0.0.0.0\n") {
 		t.Error(s)
 	}
 }
 
 // TestNames: every name of iproute2 is read back.
 func TestNames(t *testing.T) {
-	for _, p := range []Proto{ProtoESP, ProtoAH, ProtoComp, ProtoRoute2, ProtoHAO} {
-		if got, ok := ParseProto(p.String()); !ok || got != p {
+	for _, p := range []proto.Proto{proto.ESP, proto.AH, proto.Comp, proto.Route2, proto.HAO} {
+		if got, ok := proto.Parse(p.String()); !ok || got != p {
 			t.Error(p)
 		}
 	}
-	for m := ModeTransport; m <= ModeBEET; m++ {
-		if got, ok := ParseMode(m.String()); !ok || got != m {
+	for m := proto.Transport; m <= proto.BEET; m++ {
+		if got, ok := proto.ParseMode(m.String()); !ok || got != m {
 			t.Error(m)
 		}
 	}
@@ -298,10 +299,10 @@ func TestNames(t *testing.T) {
 			t.Error(l)
 		}
 	}
-	if _, ok := ParseProto("ipip"); ok {
+	if _, ok := proto.Parse("ipip"); ok {
 		t.Error("ipip")
 	}
-	if _, ok := ParseMode("x"); ok {
+	if _, ok := proto.ParseMode("x"); ok {
 		t.Error("mode x")
 	}
 	if _, ok := ParseDir(""); ok {
@@ -310,7 +311,7 @@ func TestNames(t *testing.T) {
 	if _, ok := ParseLevel("bogus"); ok {
 		t.Error("level")
 	}
-	if got := fmt.Sprint(Allow, Block, In, Dir(7), Proto(41), Mode(9)); got != "allow block in 7 41 9" {
+	if got := fmt.Sprint(Allow, Block, In, Dir(7), proto.Proto(41), proto.Mode(9)); got != "allow block in 7 41 9" {
 		t.Error(got)
 	}
 }

@@ -4,73 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
+
+	"leveret/extensions/xfrm/proto"
 )
-
-// Proto is what a template or a state does to a packet: the number of the header it adds.
-type Proto uint8
-
-// The protocols, with the names of "ip xfrm".
-const (
-	ProtoRoute2 Proto = 43 // Type 2 Routing header (RFC 6275 6.4)
-	ProtoESP    Proto = 50
-	ProtoAH     Proto = 51
-	ProtoHAO    Proto = 60  // Home Address option (RFC 6275 6.3)
-	ProtoComp   Proto = 108 // IPComp, refused
-)
-
-func (p Proto) String() string {
-	switch p {
-	case ProtoRoute2:
-		return "route2"
-	case ProtoESP:
-		return "esp"
-	case ProtoAH:
-		return "ah"
-	case ProtoHAO:
-		return "hao"
-	case ProtoComp:
-		return "comp"
-	}
-	return fmt.Sprint(uint8(p))
-}
-
-// ParseProto returns the protocol of that name.
-func ParseProto(s string) (Proto, bool) {
-	for _, p := range [...]Proto{ProtoRoute2, ProtoESP, ProtoAH, ProtoHAO, ProtoComp} {
-		if p.String() == s {
-			return p, true
-		}
-	}
-	return 0, false
-}
-
-// Mode is how, in the numbers of Linux.
-type Mode uint8
-
-// The modes.
-const (
-	ModeTransport Mode = iota
-	ModeTunnel
-	ModeRO        // route optimization: an option or header of Mobile IPv6
-	ModeInTrigger // the same, on the way in: tells when there is no binding
-	ModeBEET
-)
-
-var modes = [...]string{"transport", "tunnel", "ro", "in_trigger", "beet"}
-
-func (m Mode) String() string {
-	if int(m) < len(modes) {
-		return modes[m]
-	}
-	return fmt.Sprint(uint8(m))
-}
-
-// ParseMode returns the mode of that name.
-func ParseMode(s string) (Mode, bool) {
-	i := slices.Index(modes[:], s)
-	return Mode(max(i, 0)), i >= 0
-}
 
 // Level says whether packets go without what the template asks for.
 type Level uint8
@@ -109,8 +45,8 @@ type Template struct {
 	// those of the packet.
 	Src, Dst netip.Addr
 	SPI      uint32 // 0 = any
-	Proto    Proto
-	Mode     Mode
+	Proto    proto.Proto
+	Mode     proto.Mode
 	ReqID    uint32 // 0 = any
 	Level    Level
 }
@@ -125,17 +61,17 @@ var (
 // the field's name.
 func (t *Template) Check(dir Dir) error {
 	switch t.Proto {
-	case ProtoComp:
+	case proto.Comp:
 		return errComp
-	case ProtoESP, ProtoAH:
-		if t.Mode != ModeTransport && t.Mode != ModeTunnel && t.Mode != ModeBEET {
+	case proto.ESP, proto.AH:
+		if t.Mode != proto.Transport && t.Mode != proto.Tunnel && t.Mode != proto.BEET {
 			return fmt.Errorf("mode: %s has no mode %s", t.Proto, t.Mode)
 		}
 		if t.SPI != 0 && t.SPI < 256 {
 			return fmt.Errorf("spi: %d is reserved (RFC 4303 2.1)", t.SPI)
 		}
-	case ProtoRoute2, ProtoHAO:
-		if t.Mode != ModeRO && t.Mode != ModeInTrigger {
+	case proto.Route2, proto.HAO:
+		if t.Mode != proto.RO && t.Mode != proto.InTrigger {
 			return fmt.Errorf("mode: %s has no mode %s", t.Proto, t.Mode)
 		}
 		if t.SPI != 0 {
@@ -152,7 +88,7 @@ func (t *Template) Check(dir Dir) error {
 	if t.Src.IsValid() && t.Dst.IsValid() && t.Src.Is4() != t.Dst.Is4() {
 		return fmt.Errorf("src: %s and dst %s are not of the same family", t.Src, t.Dst)
 	}
-	if dir == Out && (t.Mode == ModeTunnel || t.Mode == ModeBEET) {
+	if dir == Out && (t.Mode == proto.Tunnel || t.Mode == proto.BEET) {
 		switch {
 		case t.Level == Use:
 			return errOptional

