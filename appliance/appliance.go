@@ -134,6 +134,7 @@ func New(o Options) (*Appliance, error) {
 	}
 	var groups module.GroupMember
 	var progress func(module.RouteQuery)
+	var sender module.Sender
 	for _, m := range o.Modules {
 		if r, ok := m.(module.Router); ok {
 			a.router = r
@@ -144,10 +145,14 @@ func New(o Options) (*Appliance, error) {
 		if c, ok := m.(module.Confirmer); ok {
 			progress = c.Confirmed
 		}
+		if s, ok := m.(module.Sender); ok {
+			sender = s
+		}
 	}
 	a.path = datapath.New(datapath.Options{
 		Clock: o.Clock, Router: a.router, Seed: seed, Params: params(o.Root), Manual: o.Manual,
 	})
+	a.path.SetSender(sender)
 	a.host, err = netstack.New(netstack.Options{
 		Clock: o.Clock, Log: o.Logger("netstack"), Seed: binary.LittleEndian.Uint64(seed[8:]),
 		Output: a.path.Send, NewPacket: a.path.NewPacket, Router: a.router, Groups: groups,

@@ -20,6 +20,7 @@ type Root struct {
 	Services []Service `mapstructure:"services"`
 	Links    []Link    `mapstructure:"links"`
 	Routing  Routing   `mapstructure:"routing"`
+	IPsec    struct{}  `mapstructure:"ipsec"` // all of it is an extension's
 	Capture  []Capture `mapstructure:"capture"`
 
 	// Sections are the parts below the top that extensions claimed, by path ("routing.routes").

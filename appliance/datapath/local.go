@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 
+	"leveret/appliance/module"
 	"leveret/appliance/packet"
 	"leveret/appliance/wire"
 )
@@ -26,12 +27,12 @@ func (w *Worker) local(p *packet.Packet) packet.Verdict {
 			}
 		case wire.Fragment:
 			return w.fragmented(p)
-		default: // AH, MH and others that nothing here processes
-			field := wire.NextHeaderOffset
-			if i > 0 {
-				field = c.Headers[i-1].Off
-			}
-			return w.unrecognized(p, field)
+		case wire.AH:
+			p.Proto, p.TransOff, p.ProtoField = wire.AH, h.Off, namedAt(c, h.Off)
+			return w.upper(p)
+		default: // MH and others that nothing here processes
+			p.Proto, p.TransOff, p.ProtoField = h.Proto, h.Off, namedAt(c, h.Off)
+			return w.upper(p)
 		}
 	}
 	switch c.Problem {
@@ -43,12 +44,26 @@ func (w *Worker) local(p *packet.Packet) packet.Verdict {
 	default:
 		return packet.Drop(packet.ChainTruncated)
 	}
+	return w.upper(p)
+}
+
+// upper takes what is behind the extension headers where it belongs.
+func (w *Worker) upper(p *packet.Packet) packet.Verdict {
+	if p.GSO.Type == packet.GSOUDP { // many datagrams: they are taken one by one
+		w.segment(p, forHost)
+		return packet.Taken
+	}
+	switch p.Proto {
+	case wire.ESP, wire.AH, wire.UDP:
+		if v := w.runHooks(module.StageInput, p); v != packet.Continue {
+			return v
+		}
+	}
+	if v := w.runHooks(module.StageAdmit, p); v != packet.Continue {
+		return v
+	}
 	switch p.Proto {
 	case wire.TCP, wire.UDP:
-		if p.GSO.Type == packet.GSOUDP { // many datagrams: the host stack takes them one by one
-			w.segment(p, true)
-			return packet.Taken
-		}
 		return w.deliver(p)
 	case wire.ICMPv6:
 		return w.icmp(p)
@@ -169,15 +184,34 @@ func (w *Worker) packetTooBig(p *packet.Packet) packet.Verdict {
 }
 
 // ours reports whether a quoted packet can be one that this node sent: from an address of ours,
-// and where the transport says so, of a flow that exists.
+// and where the transport says so, of a flow or an SA that exists.
 func (w *Worker) ours(quote []byte, zone int) bool {
 	if a := w.addrs.Lookup(src(quote), zone); a == nil || !a.Assigned() {
 		return false
 	}
 	var c wire.Chain
 	c.Walk(quote)
-	if c.FragOffset == 0 && (c.Proto == wire.TCP || c.Proto == wire.UDP) && w.path.host != nil {
-		return c.Off+4 <= len(quote) && w.path.host.Sent(c.Proto, *src(quote), *dst(quote), quote[c.Off:])
+	if c.FragOffset != 0 {
+		return true
+	}
+	proto, at := c.Proto, c.Off
+	for i := range c.N {
+		if c.Headers[i].Proto == wire.AH { // what is behind it was not sent as such
+			proto, at = wire.AH, c.Headers[i].Off
+			break
+		}
+	}
+	if at+4 > len(quote) {
+		return proto != wire.TCP && proto != wire.UDP
+	}
+	switch proto {
+	case wire.TCP:
+		return w.path.host == nil || w.path.host.Sent(proto, *src(quote), *dst(quote), quote[at:])
+	case wire.UDP:
+		return w.path.host == nil || w.path.host.Sent(proto, *src(quote), *dst(quote), quote[at:]) ||
+			w.path.sender != nil && w.path.sender.Sent(proto, *src(quote), *dst(quote), quote[at:])
+	case wire.ESP, wire.AH:
+		return w.path.sender == nil || w.path.sender.Sent(proto, *src(quote), *dst(quote), quote[at:])
 	}
 	return true
 }

@@ -1,11 +1,14 @@
 // Package datapath is the packet path. Read this file first; the rest is one file per stage.
 //
-//	port ─▶ s1_rx ─▶ s2_validate ─▶ s3_classify ─┬─ Discovery ─▶ hooks (ndp)
-//	                                   ▲         ├─ Local ─▶ local.go ─┬─▶ host stack
-//	                                   │         │                     └─▶ reassembled: s3 again
-//	                                   └─────────│─────────────────────────┘
+//	port ─▶ s1_rx ─▶ s2_validate ─▶ s3_classify ─┬─ Discovery ─▶ admit ─▶ hooks (ndp)
+//	                       ▲                     ├─ Local ─▶ local.go ─┬─▶ admit ─▶ host stack
+//	                       │                     │                     ├─▶ reassembled: s2 again
+//	                       │                     │                     └─▶ input (xfrm), opened: s2 again
+//	                       └─────────────────────│─────────────────────────┘
 //	                                             └─ Forward ─┐
-//	host stack, modules, icmperr.go, echo ───────────────────┴▶ s4_route ─▶ s6_fragment ─▶ s7_resolve ─▶ s8_tx ─▶ port
+//	host stack, modules, icmperr.go, echo ───────────────────┴▶ s4_route ─▶ s5_transform ─▶ s6_fragment ─▶ s7_resolve ─▶ s8_tx ─▶ port
+//	                                                                ▲            │ in a tunnel
+//	                                                                └────────────┘
 //
 // A worker takes a vector of packets through the stages, run to completion, on one locked OS
 // thread for each receive queue; one more worker does the same for what this node sends. A stage returns a
@@ -28,8 +31,9 @@ import (
 // VectorSize is the most packets a worker takes through the path at once.
 const VectorSize = 64
 
-// maxPasses bounds how often one packet may enter the classify stage again.
-const maxPasses = 4
+// maxPasses bounds how often one packet may enter the classify stage: once as it is, once for each SA that it comes
+// through, and when it is put together from fragments between them.
+const maxPasses = 2 * (1 + packet.MaxStates)
 
 // hostQueueLen bounds the packets this node has made that wait for the host worker.
 const hostQueueLen = 4096
@@ -88,6 +92,7 @@ type Options struct {
 type Path struct {
 	clock  clock.Clock
 	router module.Router
+	sender module.Sender
 	host   Host
 	seed   [32]byte
 	manual bool
@@ -140,6 +145,9 @@ func (p *Path) SetHost(h Host) { p.host = h }
 // SetRouter sets who answers route questions; before Start.
 func (p *Path) SetRouter(r module.Router) { p.router = r }
 
+// SetSender says who else but the host stack sends; before Start.
+func (p *Path) SetSender(s module.Sender) { p.sender = s }
+
 // Hook adds a hook to a stage; before Start. Hooks run in the order in which they were added.
 func (p *Path) Hook(s module.Stage, owner string, f module.Hook) {
 	p.hooks[s] = append(p.hooks[s], namedHook{owner, f})
@@ -147,15 +155,21 @@ func (p *Path) Hook(s module.Stage, owner string, f module.Hook) {
 
 // String lists the stages in their order, each by the name of its file, with the owners of its hooks.
 func (p *Path) String() string {
-	hooked := map[string]module.Stage{"s3_classify": module.StageDiscovery, "s7_resolve": module.StageResolve}
+	hooked := map[string][]module.Stage{
+		"s3_classify": {module.StageDiscovery}, "local": {module.StageInput, module.StageAdmit}, "s5_transform": {module.StageTransform},
+		"s7_resolve": {module.StageResolve},
+	}
 	var b strings.Builder
 	for _, name := range []string{
-		"s1_rx", "s2_validate", "s3_classify", "local", "s4_route", "s6_fragment", "s7_resolve", "s8_tx",
+		"s1_rx", "s2_validate", "s3_classify", "local", "s4_route", "s5_transform", "s6_fragment", "s7_resolve", "s8_tx",
 	} {
 		b.WriteString(name)
-		if s, ok := hooked[name]; ok {
+		for _, s := range hooked[name] {
 			for _, h := range p.hooks[s] {
 				b.WriteString(" " + h.owner)
+				if len(hooked[name]) > 1 {
+					b.WriteString("/" + s.String())
+				}
 			}
 		}
 		b.WriteString("\n")
@@ -206,6 +220,15 @@ func (w *Worker) receive(p *packet.Packet, in int) packet.Verdict {
 	return w.classify(p)
 }
 
+// again takes a packet that is another one now through the stages that say whose it is.
+func (w *Worker) again(p *packet.Packet) packet.Verdict {
+	v := w.validate(p)
+	if v == packet.Continue {
+		v = w.classify(p)
+	}
+	return v
+}
+
 // act does what a verdict says. Every packet's way ends here, in finish, or in transmit.
 func (w *Worker) act(p *packet.Packet, v packet.Verdict) {
 	switch v {
@@ -214,7 +237,12 @@ func (w *Worker) act(p *packet.Packet, v packet.Verdict) {
 	case packet.Local:
 		w.act(p, w.local(p))
 	case packet.Discovery:
-		w.act(p, w.runHooks(module.StageDiscovery, p))
+		if v = w.runHooks(module.StageAdmit, p); v == packet.Continue {
+			v = w.runHooks(module.StageDiscovery, p)
+		}
+		w.act(p, v)
+	case packet.Again:
+		w.act(p, w.again(p))
 	case packet.Consumed:
 		p.Release()
 	case packet.Taken:
@@ -247,12 +275,12 @@ func (w *Worker) act2(p *packet.Packet, v packet.Verdict) {
 	switch v {
 	case packet.Local:
 		// Own packet to an own address: it comes in like any other, but was never on a wire.
-		if v = w.validate(p); v == packet.Continue {
-			v = w.classify(p)
-		}
-		w.act(p, v)
+		w.act(p, w.again(p))
 	case packet.Continue:
-		if v = w.fit(p); v != packet.Continue {
+		if v = w.transform(p); v == packet.Continue {
+			v = w.fit(p)
+		}
+		if v != packet.Continue {
 			w.act(p, v)
 			return
 		}

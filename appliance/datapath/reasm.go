@@ -23,11 +23,13 @@ const (
 	fragOverhead      = 320              // what keeping one fragment costs beside its octets
 )
 
-// reasmKey names a datagram (RFC 8200 4.5); link matters for link-local sources only.
+// reasmKey names a datagram (RFC 8200 4.5); link matters for link-local sources only. Fragments that came through
+// other SAs are of another one, so that nobody slips his own in between.
 type reasmKey struct {
 	src, dst [16]byte
 	id       uint32
 	link     int
+	came     [packet.MaxStates]any
 }
 
 // datagram is one packet being put together.
@@ -90,7 +92,7 @@ func (w *Worker) fragmented(p *packet.Packet) packet.Verdict {
 	}
 	if c.FragOffset == 0 && !c.MoreFragments {
 		// An atomic fragment is whole, whatever else with its identification is around (RFC 6946 4).
-		return w.again(joined(p, c.Fragment, []fragment{{pkt: p, data: data}}, len(data)))
+		return w.whole(joined(p, c.Fragment, []fragment{{pkt: p, data: data}}, len(data)))
 	}
 	if c.MoreFragments && len(data)%8 != 0 {
 		w.sendError(p, paramProblem(wire.CodeErroneousHeader, 4)) // the Payload Length field
@@ -107,7 +109,7 @@ func (w *Worker) fragmented(p *packet.Packet) packet.Verdict {
 	if whole == nil {
 		return v
 	}
-	return w.again(whole)
+	return w.whole(whole)
 }
 
 // namedAt returns the offset of the Next Header octet that named the header at off.
@@ -122,14 +124,10 @@ func namedAt(c *wire.Chain, off int) int {
 	return at
 }
 
-// again lets a datagram that is whole into the path in place of its last fragment.
-func (w *Worker) again(whole *packet.Packet) packet.Verdict {
+// whole lets a datagram that is whole into the path in place of its last fragment.
+func (w *Worker) whole(whole *packet.Packet) packet.Verdict {
 	w.count.simple[ReassembledOK].add(1)
-	v := w.validate(whole)
-	if v == packet.Continue {
-		v = w.classify(whole)
-	}
-	w.act(whole, v)
+	w.act(whole, w.again(whole))
 	return packet.Consumed
 }
 
@@ -139,7 +137,8 @@ func joined(last *packet.Packet, fragOff int, frags []fragment, total int) *pack
 	first := frags[0].pkt.Bytes()
 	whole := packet.NewBuffer(fragOff + total)
 	whole.In, whole.Out, whole.Mark, whole.Passes, whole.Whole = last.In, last.Out, last.Mark, last.Passes, true
-	whole.SrcMAC, whole.DstMAC, whole.L2 = last.SrcMAC, last.DstMAC, frags[0].pkt.L2
+	whole.SrcMAC, whole.DstMAC, whole.L2, whole.Tunneled = last.SrcMAC, last.DstMAC, frags[0].pkt.L2, last.Tunneled
+	whole.CameLike(last)
 	copy(whole.Extend(fragOff), first[:fragOff])
 	for _, f := range frags {
 		copy(whole.Extend(len(f.data)), f.data)
@@ -158,6 +157,7 @@ func (r *reassembly) add(w *Worker, p *packet.Packet, data []byte) (*packet.Pack
 	if wire.IsLinkLocal(&key.src) {
 		key.link = p.Zone()
 	}
+	copy(key.came[:], p.Came())
 	off := int(c.FragOffset)
 	f := fragment{off: off, end: off + len(data)}
 

@@ -38,7 +38,8 @@ func (w *Worker) classify(p *packet.Packet) packet.Verdict {
 	}
 	if p.Proto == wire.ICMPv6 && p.TransOff < len(b) && isDiscovery(b[p.TransOff]) && !laterFragment(p, b) {
 		// A neighbor discovery message in fragments is dropped, put together or not (RFC 6980 5).
-		if p.Whole || p.FragOff != 0 {
+		// Nor is one that came out of a tunnel from a neighbor on this link, whatever its hop limit.
+		if p.Whole || p.FragOff != 0 || p.Tunneled {
 			return packet.Drop(packet.NDInvalid)
 		}
 		return packet.Discovery

@@ -39,12 +39,7 @@ func (w *Worker) routed(p *packet.Packet) packet.Verdict {
 		w.sendError(p, unreachable(wire.CodeAddressUnreachable))
 		return packet.Drop(packet.LinkDown)
 	}
-	if mtu := routeMTU(l, p.Route); p.SegmentLen() > mtu {
-		w.sendError(p, tooBig(mtu))
-		return packet.Drop(packet.TooBig)
-	}
 	b[7]--
-	w.count.simple[Forwarded].add(1)
 	return packet.Continue
 }
 

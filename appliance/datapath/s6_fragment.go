@@ -30,7 +30,7 @@ func (w *Worker) fit(p *packet.Packet) packet.Verdict {
 		w.sendError(p, tooBig(mtu))
 		return packet.Drop(packet.TooBig)
 	}
-	return w.fragment(p, mtu)
+	return w.fragment(p, mtu, false)
 }
 
 func (w *Worker) isTCP(p *packet.Packet) bool {
@@ -39,8 +39,9 @@ func (w *Worker) isTCP(p *packet.Packet) bool {
 }
 
 // fragment sends p as fragments, each as long as fits, and consumes it. The headers that every
-// fragment must carry stay in front of the Fragment header, in their order.
-func (w *Worker) fragment(p *packet.Packet, mtu int) packet.Verdict {
+// fragment must carry stay in front of the Fragment header, in their order. transform: the fragments go through
+// stage 5 one by one, to where the whole packet would go.
+func (w *Worker) fragment(p *packet.Packet, mtu int, transform bool) packet.Verdict {
 	w.complete(p)
 	b := p.Bytes()
 	w.chain.Walk(b)
@@ -51,6 +52,11 @@ func (w *Worker) fragment(p *packet.Packet, mtu int) packet.Verdict {
 		return packet.Drop(packet.ChainFirstFragment)
 	}
 	id, next := w.rand.Uint32(), b[field]
+	var upper packet.Upper
+	if transform {
+		upper = packet.Upper{Set: true, Proto: w.chain.Proto}
+		copy(upper.Head[:], b[min(w.chain.Off, len(b)):])
+	}
 	for rest, off := b[unfrag:], 0; len(rest) > 0; {
 		n := len(rest)
 		if unfrag+wire.FragmentHeaderLen+n > mtu {
@@ -66,6 +72,10 @@ func (w *Worker) fragment(p *packet.Packet, mtu int) packet.Verdict {
 		copy(fb[unfrag+wire.FragmentHeaderLen:], rest[:n])
 		rest, off = rest[n:], off+n
 		w.count.simple[FragmentsCreated].add(1)
+		if f.Upper = upper; transform {
+			w.act2(f, packet.Continue)
+			continue
+		}
 		w.send(f)
 	}
 	w.count.simple[FragmentedOK].add(1)

@@ -13,7 +13,7 @@ func (w *Worker) transmit(p *packet.Packet) {
 		return
 	}
 	if p.GSO.Type != packet.GSONone && !takesWhole(pt, p) {
-		w.segment(p, false)
+		w.segment(p, forLink)
 		return
 	}
 	if p.GSO.Csum == packet.CsumPartial && !pt.caps.Checksum {

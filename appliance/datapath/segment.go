@@ -26,9 +26,17 @@ func (w *Worker) complete(p *packet.Packet) {
 	w.count.simple[ChecksumsCompleted].add(1)
 }
 
-// segment splits a superpacket, as its sender would have split it, and hands the pieces to the
-// host stack if p is for this node, otherwise to the link that does not take it whole. It releases p.
-func (w *Worker) segment(p *packet.Packet, local bool) {
+// segmentFor says where the pieces of a superpacket go.
+type segmentFor uint8
+
+const (
+	forLink      segmentFor = iota // that does not take it whole
+	forHost                        // this node
+	forTransform                   // stage 5
+)
+
+// segment splits a superpacket, as its sender would have split it, and hands on the pieces. It releases p.
+func (w *Worker) segment(p *packet.Packet, to segmentFor) {
 	b := p.Bytes()
 	g := p.GSO
 	trans := g.CsumStart
@@ -70,10 +78,17 @@ func (w *Worker) segment(p *packet.Packet, local bool) {
 		setChecksum(sb, trans, tcp)
 		s.GSO.Csum = packet.CsumVerified
 		w.count.simple[SegmentsCreated].add(1)
-		if local {
+		switch to {
+		case forHost:
 			s.Proto, s.TransOff, s.ProtoField, s.Ext = p.Proto, p.TransOff, p.ProtoField, p.Ext
-			w.act(s, w.deliver(s))
-		} else {
+			s.Mark, s.L2, s.Passes, s.Tunneled = p.Mark, p.L2, p.Passes, p.Tunneled
+			s.CameLike(p)
+			w.act(s, w.upper(s))
+		case forTransform:
+			s.Route, s.NextHop, s.Mark, s.L2 = p.Route, p.NextHop, p.Mark, p.L2
+			s.CameLike(p)
+			w.act2(s, packet.Continue)
+		default:
 			w.transmit(s)
 		}
 	}

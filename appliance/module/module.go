@@ -145,6 +145,12 @@ type Confirmer interface {
 	Confirmed(q RouteQuery)
 }
 
+// Sender is a module that sends packets which no socket knows of. Sent reports whether a quoted packet, by its protocol
+// and what follows its headers, can be one of them. Any goroutine may call it.
+type Sender interface {
+	Sent(proto uint8, src, dst [16]byte, transport []byte) bool
+}
+
 // GroupMember is the module that speaks MLD. JoinGroup and LeaveGroup may be called from any
 // goroutine and count users; the address is a multicast group, link an index.
 type GroupMember interface {
@@ -162,12 +168,24 @@ type Stage int
 
 // The stages with hooks.
 const (
-	StageDiscovery Stage = iota // ND and MLD messages for this node: the hook consumes or drops
-	StageResolve                // sets DstMAC for NextHop on Out, or takes a copy and consumes
+	// StageInput has AH, ESP and UDP for this node: Proto, TransOff and ProtoField say where. The hook opens the
+	// packet and wants it looked at Again, drops it, or leaves it as it is.
+	StageInput Stage = iota
+	// StageAdmit has what is about to be delivered or answered here, and Discovery messages: the hook drops what
+	// must not be.
+	StageAdmit
+	StageDiscovery // ND and MLD messages for this node: the hook consumes or drops
+	// StageTransform has what has a route, its hop limit decremented: the hook leaves it, changes it in place, wraps
+	// it up into a packet of this node that is to be routed (Forward), wants it Split, or drops it; for TooBig with
+	// the MTU that would do, which its source is told, or this node's packet is fragmented to.
+	StageTransform
+	StageResolve // sets DstMAC for NextHop on Out, or takes a copy and consumes
 	NumStages
 )
 
-func (s Stage) String() string { return [...]string{"discovery", "resolve"}[s] }
+func (s Stage) String() string {
+	return [...]string{"input", "admit", "discovery", "transform", "resolve"}[s]
+}
 
 // Host is what the appliance does for one module.
 type Host interface {
@@ -209,6 +227,8 @@ type Host interface {
 	// SetLinkParams replaces what routers said about a link; it shows in [Host.Links] a moment
 	// later. Any goroutine.
 	SetLinkParams(link int, p LinkParams)
+	// PathMTU returns the path MTU to dst where it is known to be less than the first link's, else 0. Any goroutine.
+	PathMTU(dst *[16]byte) int
 	// LimitPathMTU bounds the path MTU cache to n destinations. Any goroutine; only one module calls it.
 	LimitPathMTU(n int)
 	// Router returns the module that answers route questions, nil if there is none. From Start on.

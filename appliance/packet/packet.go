@@ -14,6 +14,8 @@ const (
 	// an Ethernet header (14), an outer IPv6 header (40), UDP (8), ESP with its IV (16) and what
 	// Mobile IPv6 adds, so that encapsulation never copies.
 	Headroom = 192
+	// linkRoom is what of the headroom is for the headers of the link: virtio-net and Ethernet.
+	linkRoom = 26
 	// Tailroom is what every buffer leaves after the longest packet: ESP padding and ICV.
 	Tailroom = 64
 	// MaxLen is the longest packet a superpacket port hands over: a 64 KiB payload and its header.
@@ -62,6 +64,68 @@ type Packet struct {
 	Passes uint8 // times the packet entered the classify stage again
 	NoFrag bool  // own packet that must not be fragmented (path MTU probe)
 	Whole  bool  // put together from fragments
+
+	// Tunneled: it came out of a tunnel, so it was not sent on the link it came in on.
+	Tunneled bool
+	// Protected: the transform stage is done with it.
+	Protected bool
+	// MTU is how long the packet may be, where the transform stage drops it for [TooBig].
+	MTU int
+	// Upper is what this packet, a fragment that this node has made, is a fragment of; the zero value: it is none.
+	Upper Upper
+
+	came  *states // made when first needed, and kept with the buffer
+	cameN uint8
+}
+
+// Upper is the protocol and the first four octets of the transport header of a packet that was fragmented before
+// the transform stage, so that all its fragments go the same way.
+type Upper struct {
+	Set   bool
+	Proto uint8
+	Head  [4]byte
+}
+
+// MaxStates is how many SAs a packet can have come through.
+const MaxStates = 6
+
+type states [MaxStates]any
+
+// Came returns the SAs that the packet has come through, the outermost first, each a pointer of the module whose they
+// are. The slice is borrowed.
+func (p *Packet) Came() []any {
+	if p.cameN == 0 {
+		return nil
+	}
+	return p.came[:p.cameN:p.cameN]
+}
+
+// ComeThrough notes an SA that the packet has come through. It reports false if they are too many.
+func (p *Packet) ComeThrough(state any) bool {
+	if p.cameN == MaxStates {
+		return false
+	}
+	if p.came == nil {
+		p.came = &states{}
+	}
+	p.came[p.cameN] = state
+	p.cameN++
+	return true
+}
+
+// CameLike notes for p the SAs that o has come through.
+func (p *Packet) CameLike(o *Packet) {
+	p.forget()
+	for _, s := range o.Came() {
+		p.ComeThrough(s)
+	}
+}
+
+// forget lets go of the SAs.
+func (p *Packet) forget() {
+	if p.cameN != 0 {
+		*p.came, p.cameN = states{}, 0
+	}
 }
 
 // home is where a packet's buffer returns to.
@@ -89,8 +153,8 @@ func (p *Packet) Len() int { return p.end - p.off }
 
 // Reset empties the packet and forgets everything about it; the buffer stays.
 func (p *Packet) Reset() {
-	buf, home := p.buf, p.home
-	*p = Packet{buf: buf, home: home, off: Headroom, end: Headroom}
+	p.forget()
+	*p = Packet{buf: p.buf, home: p.home, came: p.came, off: Headroom, end: Headroom}
 }
 
 // Space returns the room behind the headroom for a port to read into, without tailroom. The port
@@ -126,6 +190,9 @@ func (p *Packet) Trim(n int) { p.end = p.off + n }
 // Room returns how many octets [Packet.Extend] can add.
 func (p *Packet) Room() int { return len(p.buf) - p.end }
 
+// RoomBefore returns how many octets [Packet.Push] can add, less what a link header needs.
+func (p *Packet) RoomBefore() int { return p.off - linkRoom }
+
 // Clone returns a packet of its own with the same octets and metadata.
 func (p *Packet) Clone() *Packet {
 	c := NewBuffer(p.Len())
@@ -136,8 +203,11 @@ func (p *Packet) Clone() *Packet {
 // CopyTo makes dst hold the same octets and metadata; dst must have the room.
 func (p *Packet) CopyTo(dst *Packet) {
 	buf, home := dst.buf, dst.home
+	dst.forget()
+	came := dst.came
 	*dst = *p
-	dst.buf, dst.home, dst.off, dst.end = buf, home, Headroom, Headroom
+	dst.buf, dst.home, dst.came, dst.cameN, dst.off, dst.end = buf, home, came, 0, Headroom, Headroom
+	dst.CameLike(p)
 	copy(dst.Extend(p.Len()), p.Bytes())
 }
 
@@ -161,5 +231,6 @@ func (p *Packet) Zone() int {
 // Own makes the packet one of this node's own that has yet to find its way: what the receive
 // stages learned is forgotten, the octets stay.
 func (p *Packet) Own() {
-	*p = Packet{buf: p.buf, off: p.off, end: p.end, home: p.home}
+	p.forget()
+	*p = Packet{buf: p.buf, off: p.off, end: p.end, home: p.home, came: p.came}
 }

@@ -76,3 +76,32 @@ func TestVerdict(t *testing.T) {
 		t.Error("verdict words")
 	}
 }
+
+// TestStatesGoWithThePacket: and with its copies, but not with its buffer.
+func TestStatesGoWithThePacket(t *testing.T) {
+	pl := NewPool(100)
+	p := pl.Get()
+	var sas [MaxStates + 1]int
+	for i := range sas {
+		if got := p.ComeThrough(&sas[i]); got != (i < MaxStates) {
+			t.Errorf("state %d: %v", i, got)
+		}
+	}
+	c := p.Clone()
+	p.Own()
+	if len(p.Came()) != 0 || len(c.Came()) != MaxStates || c.Came()[5] != any(&sas[5]) {
+		t.Errorf("packet %d, copy %v", len(p.Came()), c.Came())
+	}
+	c.ComeThrough(nil)
+	p.ComeThrough(&sas[0])
+	if c.CopyTo(p); len(p.Came()) != MaxStates || p.Came()[0] != any(&sas[0]) {
+		t.Errorf("copied over: %v", p.Came())
+	}
+	p.Release()
+	if q := pl.Get(); q != p || len(q.Came()) != 0 || *q.came != (states{}) {
+		t.Errorf("a new packet came through %v", q.Came())
+	}
+	if n := testing.AllocsPerRun(100, func() { q := pl.Get(); q.ComeThrough(&sas[0]); q.Release() }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}

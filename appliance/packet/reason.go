@@ -81,6 +81,36 @@ const (
 	HostNotAttached
 	DummyLink
 
+	// IPsec: Linux's counters, then what it has none for
+	XfrmInBufferError
+	XfrmInHdrError
+	XfrmInNoStates
+	XfrmInStateProtoError
+	XfrmInStateModeError
+	XfrmInStateSeqError
+	XfrmInStateExpired
+	XfrmInStateMismatch
+	XfrmInStateInvalid
+	XfrmInTmplMismatch
+	XfrmInNoPols
+	XfrmInPolBlock
+	XfrmInPolError
+	XfrmFwdHdrError
+	XfrmAcquireError
+	XfrmOutError
+	XfrmOutBundleGenError
+	XfrmOutNoStates
+	XfrmOutStateProtoError
+	XfrmOutStateModeError
+	XfrmOutStateSeqError
+	XfrmOutStateExpired
+	XfrmOutStateInvalid
+	XfrmOutPolBlock
+	XfrmOutPolError
+	XfrmInDummy
+	XfrmInKeepalive
+	TunnelECN
+
 	// icmperr
 	ErrorRateLimited
 	ErrorNotAllowed
@@ -155,6 +185,34 @@ var reasons = [NumReasons]struct{ name, ref string }{
 	HostQueueFull:             {"host_queue_full", ""},
 	HostNotAttached:           {"host_not_attached", ""},
 	DummyLink:                 {"dummy_link", ""},
+	XfrmInBufferError:         {"xfrm_in_buffer_error", ""},
+	XfrmInHdrError:            {"xfrm_in_hdr_error", "RFC 4303 3.4"},
+	XfrmInNoStates:            {"xfrm_in_no_states", "RFC 4303 3.4.2"},
+	XfrmInStateProtoError:     {"xfrm_in_state_proto_error", "RFC 4303 3.4.4"},
+	XfrmInStateModeError:      {"xfrm_in_state_mode_error", "RFC 4301 5.2"},
+	XfrmInStateSeqError:       {"xfrm_in_state_seq_error", "RFC 4303 3.4.3"},
+	XfrmInStateExpired:        {"xfrm_in_state_expired", "RFC 4301 4.4.2.1"},
+	XfrmInStateMismatch:       {"xfrm_in_state_mismatch", "RFC 4301 5.2"},
+	XfrmInStateInvalid:        {"xfrm_in_state_invalid", "RFC 4301 5.2"},
+	XfrmInTmplMismatch:        {"xfrm_in_tmpl_mismatch", "RFC 4301 5.2"},
+	XfrmInNoPols:              {"xfrm_in_no_pols", "RFC 4301 5.2"},
+	XfrmInPolBlock:            {"xfrm_in_pol_block", "RFC 4301 5.2"},
+	XfrmInPolError:            {"xfrm_in_pol_error", "RFC 4301 4.4.1.1"},
+	XfrmFwdHdrError:           {"xfrm_fwd_hdr_error", "RFC 4301 4.4.1.1"},
+	XfrmAcquireError:          {"xfrm_acquire_error", ""},
+	XfrmOutError:              {"xfrm_out_error", ""},
+	XfrmOutBundleGenError:     {"xfrm_out_bundle_gen_error", ""},
+	XfrmOutNoStates:           {"xfrm_out_no_states", "RFC 4301 5.1"},
+	XfrmOutStateProtoError:    {"xfrm_out_state_proto_error", "RFC 4303 3.3"},
+	XfrmOutStateModeError:     {"xfrm_out_state_mode_error", "RFC 4303 3.1.1"},
+	XfrmOutStateSeqError:      {"xfrm_out_state_seq_error", "RFC 4303 3.3.3"},
+	XfrmOutStateExpired:       {"xfrm_out_state_expired", "RFC 4301 4.4.2.1"},
+	XfrmOutStateInvalid:       {"xfrm_out_state_invalid", "RFC 4301 5.1"},
+	XfrmOutPolBlock:           {"xfrm_out_pol_block", "RFC 4301 5.1"},
+	XfrmOutPolError:           {"xfrm_out_pol_error", "RFC 4301 4.4.1.1"},
+	XfrmInDummy:               {"xfrm_in_dummy", "RFC 4303 2.6"},
+	XfrmInKeepalive:           {"xfrm_in_keepalive", "RFC 3948 2.3"},
+	TunnelECN:                 {"tunnel_ecn", "RFC 6040 4.2"},
 	ErrorRateLimited:          {"error_rate_limited", "RFC 4443 2.4(f)"},
 	ErrorNotAllowed:           {"error_not_allowed", "RFC 4443 2.4(e)"},
 }

@@ -12,6 +12,8 @@ const (
 	Local                        // for this node
 	Forward                      // for somebody else
 	Taken                        // ownership has passed on: not even to be released
+	Again                        // it is another packet now: from the validate stage on again
+	Split                        // to be cut into segments, its checksums completed, and to come again
 )
 
 const dropBit Verdict = 1 << 15
@@ -26,5 +28,5 @@ func (v Verdict) String() string {
 	if r, ok := v.Dropped(); ok {
 		return "drop " + r.String()
 	}
-	return [...]string{"invalid", "continue", "consumed", "discovery", "local", "forward", "taken"}[v]
+	return [...]string{"invalid", "continue", "consumed", "discovery", "local", "forward", "taken", "again", "split"}[v]
 }

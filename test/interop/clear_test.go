@@ -48,9 +48,8 @@ func TestLeveret(t *testing.T) {
 func TestThrough(t *testing.T) {
 	v := peer.VM(t)
 	address(v, "eth0", theirs)
-	v.Run(fmt.Sprintf("ip netns add far && ip link set eth1 netns far && ip -n far link set eth1 up && ip -n far addr add %s/64 dev eth1 nodad && "+
-		"ip -n far route add default via %s && ip -6 route add default via %s", other, ours2, ours))
-	t.Cleanup(func() { v.Run("ip -n far link set eth1 netns 1; ip netns del far") })
+	v.Run("ip -6 route add default via " + ours)
+	far(t, v)
 	start(t, "links:\n"+attach(t, v, "af_packet", "vm0", ours)+attach(t, v, "tap", "vm1", ours2))
 	sweep(t, v, other, sizes(few, all))
 	v.Run("ip netns exec far iperf3 -s -D")

@@ -33,7 +33,9 @@ type Host struct {
 	Silent    []module.Hop
 	Resolvers module.Resolvers
 	Params    map[int]module.LinkParams
-	PathMTUs  int // by LimitPathMTU
+	PathMTUs  int              // by LimitPathMTU
+	MTUs      map[[16]byte]int // what PathMTU answers
+	Hooks     map[module.Stage]module.Hook
 	Routing   module.Router
 }
 
@@ -48,6 +50,7 @@ func NewHost() *Host {
 	return &Host{
 		Manual: clock.NewManual(), Random: rand.New(rand.NewPCG(1, 1)), AddrSnap: module.NewAddrs(nil, nil),
 		Mailbox: make(chan module.Event, 64), Counters: map[string]*module.Counter{}, Params: map[int]module.LinkParams{},
+		MTUs: map[[16]byte]int{}, Hooks: map[module.Stage]module.Hook{},
 	}
 }
 
@@ -61,7 +64,7 @@ func (h *Host) Clock() clock.Clock { return h.Manual }
 func (h *Host) Rand() *rand.Rand { return h.Random }
 
 // Hook implements [module.Host].
-func (h *Host) Hook(module.Stage, module.Hook) {}
+func (h *Host) Hook(s module.Stage, f module.Hook) { h.Hooks[s] = f }
 
 // Handle implements [module.Host].
 func (h *Host) Handle(string, string, module.Handler) {}
@@ -95,6 +98,9 @@ func (h *Host) PublishResolvers(r module.Resolvers) { h.Resolvers = r }
 
 // SetLinkParams implements [module.Host].
 func (h *Host) SetLinkParams(link int, p module.LinkParams) { h.Params[link] = p }
+
+// PathMTU implements [module.Host].
+func (h *Host) PathMTU(dst *[16]byte) int { return h.MTUs[*dst] }
 
 // LimitPathMTU implements [module.Host].
 func (h *Host) LimitPathMTU(n int) { h.PathMTUs = n }

@@ -123,18 +123,20 @@ func (c *StateConfig) flags(s *State) *Fault {
 }
 
 func (c *StateConfig) marks(s *State) *Fault {
-	if !parseMark(c.Mark, &s.Mark) {
+	var ok bool
+	if s.Mark, ok = ParseMark(c.Mark); !ok {
 		return fault("mark", "%q: want VALUE or VALUE/MASK", c.Mark)
 	}
-	if !parseMark(c.OutputMark, &s.OutputMark) {
+	if s.OutputMark, ok = ParseMark(c.OutputMark); !ok {
 		return fault("output_mark", "%q: want VALUE or VALUE/MASK", c.OutputMark)
 	}
 	return nil
 }
 
-func parseMark(text string, into *Mark) bool {
+// ParseMark reads VALUE or VALUE/MASK, of which all bits count without a mask; "" is the zero Mark.
+func ParseMark(text string) (m Mark, ok bool) {
 	if text == "" {
-		return true
+		return m, true
 	}
 	value, mask, masked := strings.Cut(text, "/")
 	v, ok := number(value, 32)
@@ -142,8 +144,7 @@ func parseMark(text string, into *Mark) bool {
 	if masked {
 		k, okMask = number(mask, 32)
 	}
-	*into = Mark{uint32(v), uint32(k)}
-	return ok && okMask
+	return Mark{uint32(v), uint32(k)}, ok && okMask
 }
 
 func (c *StateConfig) encap(s *State) *Fault {

@@ -12,9 +12,9 @@ import (
 
 // Options are what a database is made with.
 type Options struct {
-	// NewWindow makes the replay window of a state that has one, from ReplayWindow, Flags and ReplaySeq.
-	NewWindow func(*State) Window
-	Seed      uint64 // of hashes: not to be known outside
+	// NewWork makes that of a valid state of ESP or AH. nil: none is made.
+	NewWork func(*State) (Work, error)
+	Seed    uint64 // of hashes: not to be known outside
 
 	MaxStates  int           // 0 = 131,072
 	MaxLarval  int           // of them; 0 = 1,024
@@ -148,8 +148,26 @@ func (db *DB) Add(now clock.Instant, s *State) (added, replaced *State, err erro
 	if replaced == nil && db.n >= db.o.MaxStates {
 		return nil, nil, ErrFull
 	}
+	work, err := db.work(&c)
+	if err != nil {
+		return nil, nil, err
+	}
 	db.replaceLarval(replaced)
-	return db.insert(now, &c, Valid), replaced, nil
+	return db.insert(now, &c, Valid, work), replaced, nil
+}
+
+func (db *DB) work(s *State) (Work, error) {
+	if db.o.NewWork == nil || s.Proto != proto.ESP && s.Proto != proto.AH {
+		return nil, nil
+	}
+	return db.o.NewWork(s)
+}
+
+// Updates returns the state that [DB.Update] would change, nil if there is none.
+func (db *DB) Updates(s *State) *State {
+	return db.find(&s.ID, s.SAddr, func(o *State) bool {
+		return o.Mark == s.Mark && o.SrcSelective == s.SrcSelective && (o.SAddr == s.SAddr || s.SAddr.IsUnspecified())
+	})
 }
 
 // Update changes a state that has the same ID, mark and source, :: standing for whatever it has. Counters
@@ -160,15 +178,21 @@ func (db *DB) Update(now clock.Instant, s *State) (updated *State, err error) {
 	if err := c.Check(db.o.AllowLegacy); err != nil {
 		return nil, err
 	}
-	old := db.find(&c.ID, c.SAddr, func(o *State) bool {
-		return o.Mark == c.Mark && o.SrcSelective == c.SrcSelective && (o.SAddr == c.SAddr || c.SAddr.IsUnspecified())
-	})
+	old := db.Updates(&c)
 	switch {
 	case old == nil:
 		return nil, ErrNotFound
 	case old.KM == Acq:
+		work, err := db.work(&c)
+		if err != nil {
+			return nil, err
+		}
 		db.replaceLarval(old)
-		return db.insert(now, &c, Valid), nil
+		return db.insert(now, &c, Valid, work), nil
+	case !c.AEAD.Equal(old.AEAD) || !c.Enc.Equal(old.Enc) || !c.Auth.Equal(old.Auth):
+		// DEVIATION(Linux): it leaves them as they were and says nothing. With other keys it is another SA: the
+		// numbers that its packets had are of no use to it.
+		return nil, fmt.Errorf("%w: algorithms and keys are not changed by an update", ErrInvalid)
 	case c.ReplaySeq != 0 || c.ReplayOSeq != 0:
 		return nil, fmt.Errorf("%w: sequence numbers are not changed by an update", ErrInvalid)
 	case c.ReplayWindow != old.ReplayWindow || (c.Flags^old.Flags)&ESN != 0:
@@ -191,6 +215,15 @@ func (db *DB) Delete(id ID, saddr netip.Addr, mark Mark) (*State, error) {
 	return s, err
 }
 
+// Remove deletes a state of the list; false: it is not there any more.
+func (db *DB) Remove(s *State) bool {
+	if s.Live.Dead() {
+		return false
+	}
+	db.remove(s.Live.own.s)
+	return true
+}
+
 // Flush deletes the states of a protocol, 0 = all, and returns them.
 func (db *DB) Flush(p proto.Proto) (gone []*State) {
 	for _, s := range db.List() {
@@ -203,13 +236,10 @@ func (db *DB) Flush(p proto.Proto) (gone []*State) {
 }
 
 // insert puts a state in, as the newest; s is the database's from here.
-func (db *DB) insert(now clock.Instant, s *State, km KM) *State {
+func (db *DB) insert(now clock.Instant, s *State, km KM, work Work) *State {
 	e := &entry{s: s, pos: -1}
-	s.KM, s.Live = km, &Live{Added: now, own: e}
+	s.KM, s.Live = km, &Live{Added: now, Work: work, own: e}
 	s.Live.oseq.Store(s.ReplayOSeq)
-	if s.ReplayWindow != 0 && db.o.NewWindow != nil {
-		s.Live.Window = db.o.NewWindow(s)
-	}
 	db.link(e)
 	db.n++
 	if km == Acq {

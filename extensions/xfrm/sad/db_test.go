@@ -189,6 +189,7 @@ func TestUpdate(t *testing.T) {
 		{"window", change(func(s *State) { s.ReplayWindow = 32 }), "Invalid argument: replay-window and esn are not changed by an update"},
 		{"esn", change(func(s *State) { s.Flags = ESN }), "Invalid argument: replay-window and esn are not changed by an update"},
 		{"oseq", change(func(s *State) { s.ReplayOSeq = 1 }), "Invalid argument: sequence numbers are not changed by an update"},
+		{"key", change(func(s *State) { s.AEAD.Key = secret(36) }), "Invalid argument: algorithms and keys are not changed by an update"},
 		{"nonsense", change(func(s *State) { s.AEAD.Name = "" }), "Invalid argument: esp needs aead, or enc and auth"},
 	} {
 		_, err := db.Update(t0, c.s)
@@ -197,7 +198,7 @@ func TestUpdate(t *testing.T) {
 	if db.Snapshot() != before {
 		t.Error("what was refused has changed something")
 	}
-	next, err := db.Update(t0, change(func(s *State) { s.SAddr, s.ReqID, s.AEAD.Key = addr("::"), 4, secret(36) }))
+	next, err := db.Update(t0, change(func(s *State) { s.SAddr, s.ReqID = addr("::"), 4 }))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,6 +256,8 @@ func TestLegacy(t *testing.T) {
 	null := Algo{Name: "digest_null"}
 	_, _, err = db.Add(t0, with(s, func(s *State) { s.SPI, s.Enc, s.Auth = 0x1001, Algo{Name: "cipher_null"}, null }))
 	mustErr(t, err, "Invalid argument: enc ecb(cipher_null) with auth digest_null: neither encryption nor integrity (RFC 4303 3.2)")
-	_, _, err = db.Add(t0, with(s, func(s *State) { s.ID, s.Mode, s.Enc, s.Auth = ID{addr2, 0x1002, proto.AH}, proto.Transport, Algo{}, null }))
+	_, _, err = db.Add(t0, with(s, func(s *State) {
+		s.ID, s.Mode, s.Enc, s.Auth = ID{addr2, 0x1002, proto.AH}, proto.Transport, Algo{}, null
+	}))
 	mustErr(t, err, "Invalid argument: ah without integrity (RFC 4302 3.2)")
 }

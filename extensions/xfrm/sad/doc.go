@@ -13,6 +13,6 @@
 // A lookup allocates nothing; a change of one state in 100,000 and a snapshot of it take some 30 µs, see
 // BenchmarkAdd.
 //
-// Not here: the replay window (see [Window]), the algorithms themselves, notifications. IPComp is
+// Not here: the replay window (see [Work]), the algorithms themselves, notifications. IPComp is
 // understood and refused. Outer addresses are IPv6.
 package sad

@@ -19,7 +19,7 @@ func (w fixedWindow) Position() (uint64, []uint32) { return uint64(w), nil }
 const t0 = clock.Instant(time.Second)
 
 func newDB() *DB {
-	return New(Options{NewWindow: func(s *State) Window { return fixedWindow(s.ReplaySeq) }, Seed: 7})
+	return New(Options{NewWork: func(s *State) (Work, error) { return fixedWindow(s.ReplaySeq), nil }, Seed: 7})
 }
 
 var addr = netip.MustParseAddr

@@ -38,7 +38,7 @@ func (db *DB) Acquire(now clock.Instant, t *Template, f *selector.Flow) (*State,
 	if !t.Proto.HasSPI() {
 		s.CoA = netip.IPv6Unspecified()
 	}
-	return db.insert(now, s, Acq), true, nil
+	return db.insert(now, s, Acq, nil), true, nil
 }
 
 // exactly is the selector that takes packets of one flow.
@@ -96,7 +96,7 @@ func (db *DB) AllocSPI(now clock.Instant, s *State, low, high uint32, random fun
 		c.SPI = low + uint32((start+i)%span)
 		if db.find(&c.ID, c.SAddr, func(*State) bool { return true }) == nil {
 			db.replaceLarval(db.answered(c))
-			return db.insert(now, c, Acq), nil
+			return db.insert(now, c, Acq, nil), nil
 		}
 	}
 	return nil, ErrNoSPI

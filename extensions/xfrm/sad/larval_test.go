@@ -238,7 +238,7 @@ func TestMigrate(t *testing.T) {
 		t.Fatal(list, err)
 	}
 	moved := list[0].New
-	if moved.DAddr != addr9 || moved.SAddr != addr("fd00::11") || moved.SPI != 0x1000 || !moved.AEAD.Equal(a.AEAD) || moved.Live.Window != fixedWindow(7) {
+	if moved.DAddr != addr9 || moved.SAddr != addr("fd00::11") || moved.SPI != 0x1000 || !moved.AEAD.Equal(a.AEAD) || moved.Live.Work != fixedWindow(7) {
 		t.Errorf("moved %+v", moved)
 	}
 	n1, _ := moved.NextSeq()

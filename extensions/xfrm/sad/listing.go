@@ -90,8 +90,8 @@ func (v View) List(s *State) Listed {
 		AntiReplay: AntiReplay{Seq: s.ReplaySeq, OSeq: l.OSeq()},
 		Stats:      Stats{l.replayWindow.Load(), l.replay.Load(), l.integrityFailed.Load()},
 	}
-	if l.Window != nil {
-		out.AntiReplay.Seq, out.AntiReplay.Bitmap = l.Window.Position()
+	if l.Work != nil && s.ReplayWindow != 0 {
+		out.AntiReplay.Seq, out.AntiReplay.Bitmap = l.Work.Position()
 	}
 	if s.Flags&AFUnspec == 0 || s.Sel != (selector.Selector{}) {
 		out.Sel = s.Sel.Text(v.Link) + " " // as iproute2 writes it

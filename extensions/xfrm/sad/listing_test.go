@@ -68,7 +68,7 @@ func throughJSON(t *testing.T, l Listed) {
 func TestListingOfUse(t *testing.T) {
 	db := newDB()
 	s := mustAdd(t, db, t0, with(esp(0x1000), func(s *State) { s.ReplayWindow = 32; s.Life.SoftPackets = 1 }))
-	s.Live.Window = fixedWindow(9)
+	s.Live.Work = fixedWindow(9)
 	s.NextSeq()
 	s.Live.Count(t0.Add(2*time.Second), 100)
 	s.Live.Replayed()

@@ -6,17 +6,17 @@ import (
 	"leveret/appliance/clock"
 )
 
-// Window is the anti-replay window of an inbound SA. The database only keeps it, so that updates and
-// migrations do not open it anew; workers know its type.
-type Window interface {
+// Work is what workers make and open packets of an SA with: ciphers, replay window. The database only keeps
+// it, so that updates and migrations do not begin anew; workers know its type.
+type Work interface {
 	// Position returns the highest number received and which of those up to it were.
 	Position() (top uint64, bitmap []uint32)
 }
 
 // Live is what packets change of a state. Its methods are for any goroutine.
 type Live struct {
-	Added  clock.Instant // set before the state is published
-	Window Window        // nil without one; likewise
+	Added clock.Instant // set before the state is published
+	Work  Work          // of a valid state of ESP or AH; likewise
 
 	bytes, packets  atomic.Uint64
 	oseq            atomic.Uint64 // the last number sent

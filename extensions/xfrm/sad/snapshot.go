@@ -60,6 +60,17 @@ func (sn *Snapshot) ByID(daddr, saddr netip.Addr, spi uint32, p proto.Proto, mar
 	return found
 }
 
+// Known reports whether there is a state of an SPI, whatever its mark and source.
+func (sn *Snapshot) Known(daddr netip.Addr, spi uint32, p proto.Proto) bool {
+	id := ID{daddr, spi, p}
+	for s := range sn.byID.get(sn.idHash(&id)).newest {
+		if s.ID == id {
+			return true
+		}
+	}
+	return false
+}
+
 // ByAddrs returns the valid state of an inbound packet with a Home Address option or a Type 2 Routing
 // header: that of the two addresses, or one for (daddr, ::) or (::, ::) if it has flag wildrecv. coa is the
 // care-of address that the packet has beside them; a state that has another one, not ::, is not it. With

@@ -212,6 +212,12 @@ func (f *Flow) ipv4(pkt []byte, view View) error {
 	return nil
 }
 
+// SetUpper makes a flow one of that protocol, whose header begins with head: for a fragment whose whole is known.
+func (f *Flow) SetUpper(proto uint8, head []byte) {
+	f.Opaque = false
+	f.upper(head, proto)
+}
+
 // upper reads what the protocol has in the place of ports.
 func (f *Flow) upper(b []byte, proto uint8) {
 	f.Proto = proto

@@ -79,6 +79,9 @@ func fits(path []State, f, quoted *selector.Flow) (Verdict, int) {
 // where the one before was found, past states of transport mode only; one of level use may be missing. What
 // is left over must be of transport mode: more protection than asked for, but no tunnel that no policy
 // knows of.
+//
+// DEVIATION(Linux): a policy that allows packets without a template allows them also where block is set (RFC
+// 4301 4.4.1: BYPASS). Linux wants a template then, so that Neighbor Discovery could not be let pass.
 func Verify(path []State, sub, main *Policy, block bool) (Verdict, int) {
 	if sub == nil && main == nil {
 		if i := notTransport(path, 0); block || i >= 0 {
@@ -95,9 +98,6 @@ func Verify(path []State, sub, main *Policy, block bool) (Verdict, int) {
 	}
 	if sub != nil && main != nil {
 		m.SortInput()
-	}
-	if block && m.N == 0 {
-		return InNoPols, -1
 	}
 	k := 0
 	for i := m.N - 1; i >= 0; i-- {

@@ -60,7 +60,7 @@ func TestVerify(t *testing.T) {
 		{"main blocks what sub allows", path(hao), policy(tHAO), block, false, InPolBlock, -1},
 
 		{"bypass", nil, nil, policy(), false, Accept, -1},
-		{"bypass, default block", nil, nil, policy(), true, InNoPols, -1},
+		{"bypass, default block", nil, nil, policy(), true, Accept, -1},
 		{"bypass, more protection", path(esp), nil, policy(), false, Accept, -1},
 		{"bypass, tunnel", path(tunnel), nil, policy(), false, InTmplMismatch, 0},
 

@@ -34,6 +34,25 @@ var later = []string{"xfrm_interface"}
 // programs come from the machine, with their libraries. The shell is dash: busybox's runs its own ip and ping.
 var programs = []string{"busybox", "dash", "ip", "tc", "ss", "bridge", "ping", "sysctl", "iperf3"}
 
+// protocols are the names that ip takes in selectors.
+const protocols = `ip 0
+icmp 1
+ipencap 4
+tcp 6
+udp 17
+ipv6 41
+ipv6-route 43
+ipv6-frag 44
+gre 47
+esp 50
+ah 51
+ipv6-icmp 58 icmpv6
+ipv6-nonxt 59
+ipv6-opts 60
+sctp 132
+mobility-header 135 mh
+`
+
 // find looks for a program also where only root's PATH goes.
 func find(program string) (string, error) {
 	if p, err := exec.LookPath(program); err == nil {
@@ -190,6 +209,7 @@ func buildImage(file, modules string) error {
 	c.add("usr/bin/sweep", modeLink, "/init")
 	c.add("etc/passwd", modeFile, "root:x:0:0::/:/bin/sh\n")
 	c.add("etc/hosts", modeFile, "::1 localhost\n")
+	c.add("etc/protocols", modeFile, protocols)
 	for _, p := range programs {
 		path, err := find(p)
 		if err != nil {

@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -64,8 +65,8 @@ func Start(t testing.TB, o Options) *VM {
 
 // report adds the console to a failed test's log.
 func (v *VM) report() {
-	if v.t.Failed() {
-		v.t.Logf("console of the VM:\n%s", v.Console())
+	if console := v.Console(); v.t.Failed() && console != "" {
+		v.t.Logf("console of the VM:\n%s", console)
 	}
 }
 
@@ -134,6 +135,9 @@ type machine struct {
 	waiting map[uint64]chan channel.Reply
 }
 
+// machines counts them: each has other link-layer addresses.
+var machines atomic.Uint32
+
 // boot starts QEMU and waits for the agent.
 func boot(o Options) (*machine, error) {
 	if o.Memory == 0 {
@@ -189,10 +193,11 @@ func (m *machine) start(image, initrd string) error {
 		"-append", "console=ttyS0 quiet loglevel=4 cryptomgr.notests=1 nokaslr mitigations=off audit=0 net.ifnames=0 random.trust_cpu=on tsc=reliable no_timer_check",
 		"-serial", "file:" + filepath.Join(m.dir, "console"), "-monitor", "none",
 		"-device", "virtio-serial-pci", "-chardev", "socket,id=agent,fd=3", "-device", "virtserialport,chardev=agent,name=" + channel.Port}
+	number := uint8(machines.Add(1))
 	for i, tap := range m.Taps {
 		args = append(args, "-netdev", fmt.Sprintf("tap,id=n%d,ifname=%s,script=no,downscript=no,vhost=off", i, tap),
-			"-device", fmt.Sprintf("virtio-net-pci,netdev=n%d,mac=02:00:5e:00:53:%02x,romfile=,csum=off,guest_csum=off,gso=off,"+
-				"guest_tso4=off,guest_tso6=off,guest_ecn=off,guest_ufo=off,host_tso4=off,host_tso6=off,host_ecn=off,host_ufo=off", i, i+1))
+			"-device", fmt.Sprintf("virtio-net-pci,netdev=n%d,mac=02:00:5e:00:%02x:%02x,romfile=,csum=off,guest_csum=off,gso=off,"+
+				"guest_tso4=off,guest_tso6=off,guest_ecn=off,guest_ufo=off,host_tso4=off,host_tso6=off,host_ecn=off,host_ufo=off", i, number, i+1))
 	}
 	if m.Netns != "" {
 		args = append([]string{"ip", "netns", "exec", m.Netns}, args...)

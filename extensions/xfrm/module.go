@@ -1,0 +1,251 @@
+package xfrm
+
+import (
+	"maps"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"leveret/appliance/clock"
+	"leveret/appliance/module"
+	"leveret/extensions/xfrm/sad"
+	"leveret/extensions/xfrm/selector"
+	"leveret/extensions/xfrm/spd"
+)
+
+// evWork is the only message in the mailbox: workers have left something in inbox.
+const evWork = 1
+
+// Module is the extension.
+type Module struct {
+	host module.Host
+
+	// view is what packets are looked at with.
+	view atomic.Pointer[view]
+	ivs  ivs
+	// label is what flow labels of outer headers are made with.
+	label uint64
+	count counters
+	inbox inbox
+
+	// Loop only.
+	sad      *sad.DB
+	spd      *spd.DB
+	defaults sad.Defaults
+	block    [3]bool // by direction: packets without a policy
+	// wants counts by direction the policies that want anything of a packet: those that block or have templates.
+	wants   [3]int
+	ports   map[udpEnd]int // where ESP comes in UDP: SAs for each
+	keep    keep
+	expired []sad.Expire // spare
+}
+
+// keep is where numbers that must not come again are kept over restarts; dir "" = nowhere.
+type keep struct {
+	dir    string
+	lab    bool // a run with a seed
+	opened bool
+}
+
+// udpEnd is one end of ESP in UDP.
+type udpEnd struct {
+	addr [16]byte
+	port uint16
+}
+
+// view is the two databases as they belong together. Immutable.
+type view struct {
+	sad   *sad.Snapshot
+	spd   *spd.Snapshot
+	block [3]bool
+	// idle: by direction, no policy wants anything of a packet that came through no SA.
+	idle  [3]bool
+	ports map[udpEnd]int
+}
+
+// New returns the module.
+func New() *Module {
+	m := &Module{ports: map[udpEnd]int{}, defaults: sad.Defaults{ReplayWindow: 32}}
+	m.view.Store(&view{idle: [3]bool{true, true, true}})
+	return m
+}
+
+// Name implements [module.Module].
+func (m *Module) Name() string { return "xfrm" }
+
+// Init implements [module.Module].
+func (m *Module) Init(h module.Host) error {
+	m.host = h
+	r := h.Rand()
+	m.label = r.Uint64()
+	m.sad = sad.New(sad.Options{Seed: r.Uint64(), NewWork: m.newWork})
+	m.spd = spd.New([2]uint64{r.Uint64(), r.Uint64()})
+	m.inbox.acquire = map[sad.Template]selector.Flow{}
+	m.count.init(h)
+	h.Hook(module.StageInput, m.input)
+	h.Hook(module.StageAdmit, m.admit)
+	h.Hook(module.StageTransform, m.transform)
+	m.publish()
+	return nil
+}
+
+// Start implements [module.Module].
+func (m *Module) Start(clock.Instant) {}
+
+// Stop implements [module.Module].
+func (m *Module) Stop(clock.Instant) {}
+
+// Reset implements [module.Resetter]: nothing here was learned but larval states, which the configuration that has just
+// been put in force does not have either.
+func (m *Module) Reset(now clock.Instant) {
+	for _, s := range m.sad.List() {
+		if s.KM == sad.Acq {
+			m.forget(s)
+		}
+	}
+	m.changed(now)
+}
+
+// publish makes the databases as they are what packets see.
+func (m *Module) publish() {
+	v := &view{sad: m.sad.Snapshot(), spd: m.spd.Snapshot(), block: m.block, ports: maps.Clone(m.ports)}
+	for dir := range v.idle {
+		v.idle[dir] = m.wants[dir] == 0 && !m.block[dir]
+	}
+	m.view.Store(v)
+}
+
+// changed makes one change of all that was done to the databases since the last time.
+func (m *Module) changed(now clock.Instant) {
+	m.reserve(now)
+	m.publish()
+}
+
+// Deadline implements [module.Module].
+func (m *Module) Deadline() clock.Instant { return m.sad.NextDeadline() }
+
+// Tick implements [module.Module]: the time of states is over, softly or for good.
+func (m *Module) Tick(now clock.Instant) {
+	m.tell(now, m.sad.Expire(now, m.expired[:0]))
+}
+
+// tell tells of limits that states have reached.
+func (m *Module) tell(now clock.Instant, list []sad.Expire) {
+	if m.expired = list; len(list) == 0 {
+		return
+	}
+	for _, x := range list {
+		if x.Hard {
+			m.left(x.State)
+		}
+		m.event(Event{Event: "expire", Hard: x.Hard, State: m.listed(x.State)})
+	}
+	clear(m.expired)
+	m.changed(now)
+}
+
+// inbox is what workers have for the loop. It is bounded: what finds it full comes again with the next packet.
+type inbox struct {
+	mu      sync.Mutex
+	acquire map[sad.Template]selector.Flow
+	reached []reached
+	told    bool // the loop knows that there is something
+}
+
+// reached is a limit of a state.
+type reached struct {
+	state   *sad.State
+	verdict sad.Verdict
+}
+
+const inboxMax = 256
+
+// wantState asks for an SA of a template. Any goroutine.
+func (m *Module) wantState(t *sad.Template, f *selector.Flow) {
+	b := &m.inbox
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.acquire) >= inboxMax {
+		return
+	}
+	if _, there := b.acquire[*t]; !there {
+		b.acquire[*t] = *f
+		m.nudge()
+	}
+}
+
+// hasReached tells the loop of a limit. Any goroutine.
+func (m *Module) hasReached(s *sad.State, v sad.Verdict) {
+	b := &m.inbox
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.reached) >= inboxMax {
+		s.Live.Again()
+		return
+	}
+	b.reached = append(b.reached, reached{s, v})
+	m.nudge()
+}
+
+// wantIVs tells the loop that numbers for IVs run out. Any goroutine.
+func (m *Module) wantIVs() {
+	m.inbox.mu.Lock()
+	defer m.inbox.mu.Unlock()
+	m.nudge()
+}
+
+// nudge wakes the loop; the inbox is locked.
+func (m *Module) nudge() {
+	if !m.inbox.told {
+		m.inbox.told = m.host.Mail(module.Event{Kind: evWork})
+	}
+}
+
+// Receive implements [module.Module].
+func (m *Module) Receive(now clock.Instant, ev module.Event) {
+	if ev.Kind != evWork {
+		return
+	}
+	b := &m.inbox
+	b.mu.Lock()
+	limits, wanted := b.reached, b.acquire
+	b.reached, b.acquire, b.told = nil, map[sad.Template]selector.Flow{}, false
+	b.mu.Unlock()
+	list := m.expired[:0]
+	for _, r := range limits {
+		list = m.sad.Reached(r.state, r.verdict, list)
+	}
+	m.tell(now, list)
+	m.acquire(now, wanted)
+	m.reserve(now)
+}
+
+// acquire adds the larval states that packets wait for, and tells key managers of those that are new.
+func (m *Module) acquire(now clock.Instant, wanted map[sad.Template]selector.Flow) {
+	for t, f := range wanted {
+		s, fresh, err := m.sad.Acquire(now, &t, &f)
+		if err == nil && fresh {
+			m.event(Event{Event: "acquire", State: m.listed(s)})
+		}
+	}
+	if len(wanted) > 0 {
+		m.changed(now)
+	}
+}
+
+// view of states for people: keys stay hidden.
+func (m *Module) shown() sad.View {
+	now, wall := m.host.Clock().Now(), m.host.Clock().Wall()
+	return sad.View{
+		Wall: func(at clock.Instant) time.Time { return wall.Add(at.Sub(now)) },
+		Link: m.linkName,
+	}
+}
+
+// linkName returns a link's name by index, or its number when it is gone.
+func (m *Module) linkName(index int) string {
+	if l := m.host.Links().Index(index); l != nil {
+		return l.Name
+	}
+	return linkNumber(index)
+}
