@@ -4,7 +4,6 @@ package interop
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -130,14 +129,6 @@ func (a *appliance) must(args ...string) string {
 		a.t.Fatalf("leveret %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
 	return out
-}
-
-// get decodes a client command's JSON.
-func (a *appliance) get(v any, args ...string) {
-	a.t.Helper()
-	if err := json.Unmarshal([]byte(a.must(append([]string{"-j"}, args...)...)), v); err != nil {
-		a.t.Fatalf("leveret -j %v: %v", args, err)
-	}
 }
 
 // attach connects a link of Leveret with a TAP device of the VM and returns the link's configuration, open at
