@@ -228,7 +228,7 @@ type Host interface {
 	// later. Any goroutine.
 	SetLinkParams(link int, p LinkParams)
 	// PathMTU returns the path MTU to dst where it is known to be less than the first link's, else 0. Any goroutine.
-	PathMTU(dst *[16]byte) int
+	PathMTU(dst [16]byte) int
 	// LimitPathMTU bounds the path MTU cache to n destinations. Any goroutine; only one module calls it.
 	LimitPathMTU(n int)
 	// Router returns the module that answers route questions, nil if there is none. From Start on.

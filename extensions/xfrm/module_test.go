@@ -36,9 +36,10 @@ func newBench(t testing.TB) *bench {
 
 // fixedRoute is a router whose only route leads over one link.
 type fixedRoute struct {
-	src netip.Addr
-	out int
-	mtu int
+	src   netip.Addr
+	out   int
+	mtu   int
+	route packet.Route
 }
 
 func (r *fixedRoute) RouteBatch([]*packet.Packet) {}
@@ -47,7 +48,8 @@ func (r *fixedRoute) Route(q module.RouteQuery) module.RouteResult {
 	if q.Src.IsValid() {
 		src = q.Src
 	}
-	return module.RouteResult{Route: &packet.Route{MTU: r.mtu}, Out: r.out, NextHop: q.Dst, Src: src}
+	r.route.MTU = r.mtu
+	return module.RouteResult{Route: &r.route, Out: r.out, NextHop: q.Dst, Src: src}
 }
 func (r *fixedRoute) SortDestinations(d []netip.Addr) []netip.Addr { return d }
 

@@ -247,7 +247,7 @@ func (m *Module) pathMTU(b *bundle, p *packet.Packet) (int, packet.Reason) {
 		mtu = min(mtu, max(route.MTU, wire.MinMTU))
 	}
 	if peer := b.peer.As16(); b.wrapped || p.In == 0 {
-		if known := m.host.PathMTU(&peer); known != 0 {
+		if known := m.host.PathMTU(peer); known != 0 {
 			mtu = min(mtu, known)
 		}
 	}

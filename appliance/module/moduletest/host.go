@@ -100,7 +100,7 @@ func (h *Host) PublishResolvers(r module.Resolvers) { h.Resolvers = r }
 func (h *Host) SetLinkParams(link int, p module.LinkParams) { h.Params[link] = p }
 
 // PathMTU implements [module.Host].
-func (h *Host) PathMTU(dst *[16]byte) int { return h.MTUs[*dst] }
+func (h *Host) PathMTU(dst [16]byte) int { return h.MTUs[dst] }
 
 // LimitPathMTU implements [module.Host].
 func (h *Host) LimitPathMTU(n int) { h.PathMTUs = n }

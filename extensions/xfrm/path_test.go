@@ -1,0 +1,155 @@
+package xfrm
+
+import (
+	"bytes"
+	"sync"
+	"testing"
+
+	"leveret/appliance/module"
+	"leveret/appliance/packet"
+	"leveret/appliance/wire"
+	"leveret/extensions/xfrm/sad"
+)
+
+// ends are two nodes with one SA from the first to the second, and a policy for what goes to 2001:db8:7::/48.
+func ends(t testing.TB, sa sad.StateConfig) (from, to *bench) {
+	from, to = newBench(t), newBench(t)
+	out := protect("7")
+	from.apply(sections([]sad.StateConfig{sa}, []PolicyConfig{out}))
+	in := out
+	in.Name, in.Dir = "in", "fwd"
+	to.apply(sections([]sad.StateConfig{sa}, []PolicyConfig{in}))
+	return from, to
+}
+
+// clear is a UDP packet of a node to 2001:db8:7::1.
+func clearPacket(payload int) *packet.Packet {
+	b := wire.AppendIPv6(nil, wire.IPv6Fields{
+		PayloadLength: uint16(8 + payload), NextHeader: wire.UDP, HopLimit: 64, Src: addr("2001:db8:f::1"), Dst: addr("2001:db8:7::1"),
+	})
+	b = append(b, 0x10, 0, 0x20, 0, byte((8+payload)>>8), byte(8+payload), 1, 2)
+	p := packet.New(append(b, make([]byte, payload)...))
+	p.Out, p.Route = 1, &packet.Route{}
+	return p
+}
+
+// arrived is what the other end has received, with what the validate stage finds in it.
+func arrived(b []byte) *packet.Packet {
+	p := packet.New(b)
+	p.In = 1
+	var c wire.Chain
+	c.Walk(b)
+	p.Proto, p.TransOff, p.ProtoField = c.Proto, c.Off, wire.NextHeaderOffset
+	return p
+}
+
+// TestThroughAnSA: what the policy is for leaves as ESP of the tunnel's ends, and comes out at the other end as it
+// was; a copy, a changed octet and a wrong SPI are refused, each for its reason.
+func TestThroughAnSA(t *testing.T) {
+	sa := gcm(0x1001)
+	sa.ReplayWindow = new(uint32(64))
+	from, to := ends(t, sa)
+	for _, n := range []int{0, 1, 2, 3, 4, 100, 1300} {
+		p := clearPacket(n)
+		plain := bytes.Clone(p.Bytes())
+		if v := from.m.transform(p); v != packet.Forward {
+			t.Fatalf("%d octets: %s", n, v)
+		}
+		sent := bytes.Clone(p.Bytes())
+		if h, err := wire.ParseIPv6(sent); err != nil || h.NextHeader() != wire.ESP || h.Dst() != addr("2001:db8:f::2") || bytes.Contains(sent, plain[8:40]) {
+			t.Fatalf("%d octets: % x", n, sent)
+		}
+		q := arrived(sent)
+		if v := to.m.input(q); v != packet.Again || !bytes.Equal(q.Bytes(), plain) || len(q.Came()) != 1 {
+			t.Fatalf("%d octets: %s\n% x\n% x", n, v, q.Bytes(), plain)
+		}
+		if v := to.m.input(arrived(sent)); v != packet.Drop(packet.XfrmInStateSeqError) {
+			t.Errorf("a copy: %s", v)
+		}
+		again := clearPacket(n)
+		from.m.transform(again)
+		changed := bytes.Clone(again.Bytes())
+		changed[len(changed)-1] ^= 1
+		if v := to.m.input(arrived(changed)); v != packet.Drop(packet.XfrmInStateProtoError) {
+			t.Errorf("a changed octet: %s", v)
+		}
+		changed = bytes.Clone(again.Bytes())
+		changed[43]++
+		if v := to.m.input(arrived(changed)); v != packet.Drop(packet.XfrmInNoStates) {
+			t.Errorf("another SPI: %s", v)
+		}
+	}
+}
+
+// fixedLinks is a host whose links stay the same, as in an appliance: the bench makes them anew each time.
+type fixedLinks struct {
+	module.Host
+	links *module.Links
+}
+
+func (h fixedLinks) Links() *module.Links { return h.links }
+
+// TestSAsDoNotAllocate, out and in.
+func TestSAsDoNotAllocate(t *testing.T) {
+	from, to := ends(t, gcm(0x1001))
+	from.m.host, to.m.host = fixedLinks{from, from.Links()}, fixedLinks{to, to.Links()}
+	model := clearPacket(500)
+	p := packet.NewBuffer(2000)
+	if n := testing.AllocsPerRun(200, func() {
+		model.CopyTo(p)
+		if v := from.m.transform(p); v != packet.Forward {
+			t.Fatal(v)
+		}
+		p.In, p.Proto, p.TransOff = 1, wire.ESP, wire.IPv6HeaderLen
+		p.ProtoField = wire.NextHeaderOffset
+		if v := to.m.input(p); v != packet.Again {
+			t.Fatal(v)
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// TestIVsAreUsedOnce: four goroutines, three runs over one state_dir, a reload that takes the SA away and brings it
+// back in each: no number comes twice.
+func TestIVsAreUsedOnce(t *testing.T) {
+	dir, seen := t.TempDir(), map[uint64]bool{}
+	for range 3 {
+		b := newBench(t)
+		with := sections([]sad.StateConfig{gcm(0x1001)}, nil)
+		with.Seed, with.StateDir = 0, dir
+		without := sections(nil, nil)
+		without.Seed, without.StateDir = 0, dir
+		for range 2 {
+			b.apply(with)
+			w := b.m.sad.List()[0].Live.Work.(*work)
+			var lists [4][]uint64
+			var wg sync.WaitGroup
+			for i := range lists {
+				wg.Go(func() {
+					for range 1000 {
+						w.mu.Lock()
+						iv, ok := w.nextIV(b.m)
+						w.mu.Unlock()
+						if ok {
+							lists[i] = append(lists[i], iv)
+						}
+					}
+				})
+			}
+			wg.Wait()
+			for _, l := range lists {
+				if len(l) != 1000 {
+					t.Fatalf("%d numbers", len(l))
+				}
+				for _, iv := range l {
+					if seen[iv] {
+						t.Fatalf("%#x twice", iv)
+					}
+					seen[iv] = true
+				}
+			}
+			b.apply(without)
+		}
+	}
+}
