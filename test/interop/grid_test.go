@@ -303,7 +303,7 @@ func (g grid) traffic(t *testing.T, v *vm.VM) {
 		v.Run("head -c 300000 /dev/urandom >/run/sent && nc -w 5 " + ours + " 7 </run/sent >/run/back; cmp /run/sent /run/back")
 		return
 	}
-	for _, dst := range []string{ours2, other} { // the kernel drops the first packet that is too long, and has learned the path MTU then
+	for _, dst := range []string{ours2, other} { // the first answer that is too long for the tunnel is lost: its sender learns the path MTU by it
 		v.Try("ping -6 -c 1 -W 1 -s 3900 -I " + theirsInner + " " + dst)
 	}
 	sweep(t, v, ours2, sizes(few, all)+" "+theirsInner)
