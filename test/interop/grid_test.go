@@ -67,13 +67,13 @@ var suites = []struct {
 	{"sha1", "ah", []transform{{algo.Auth, "hmac(sha1)", 20, 96}}},
 }
 
-// cells are all of the table with LVT_LONG; otherwise each suite once, with the modes and ESN by turns.
+// cells are all of the table with LVT_LONG; otherwise every third suite, with the modes and ESN by turns.
 func cells() (out []grid) {
 	long := os.Getenv("LVT_LONG") != ""
 	for i, s := range suites {
 		for j, mode := range []string{"transport", "tunnel"} {
 			for k, esn := range []bool{false, true} {
-				if !long && (i%2 != j || i/2%2 != k) {
+				if !long && (i%3 != 0 || i%2 != j || i/2%2 != k) {
 					continue
 				}
 				name := s.proto + " " + s.name + " " + mode
@@ -223,7 +223,9 @@ func kernelPackets(v *vm.VM) map[uint32]uint64 {
 	return out
 }
 
-// capture records what is on a TAP device until the test ends, and fails it if echo messages or TCP are there in clear.
+// capture records what is on a TAP device until the test ends, and fails it if echo messages or TCP are there in
+// clear, or one of the SAs is not. It sees both directions of a bridged device only: what a link of kind af_packet
+// sends goes past taps (PACKET_QDISC_BYPASS).
 func capture(t *testing.T, v *vm.VM, tap string) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "pcap")
@@ -242,8 +244,10 @@ func capture(t *testing.T, v *vm.VM, tap string) {
 		if plain := sh(t, "tcpdump -n -r %s 'tcp or icmp6 and (ip6[40] == 128 or ip6[40] == 129)' 2>/dev/null | head -5", file); plain != "" {
 			t.Errorf("in clear on %s:\n%s", tap, plain)
 		}
-		if n := strings.TrimSpace(sh(t, "tcpdump -n -r %s 'ip6[6] == 50 or ip6[6] == 51 or ip6[6] == 44' 2>/dev/null | wc -l", file)); n == "0" {
-			t.Errorf("nothing protected on %s", tap)
+		for _, from := range []string{ours, theirs} {
+			if sh(t, "tcpdump -n -c 1 -r %s 'src %s and (ip6[6] == 50 or ip6[6] == 51)' 2>/dev/null", file, from) == "" {
+				t.Errorf("nothing protected from %s on %s", from, tap)
+			}
 		}
 		if t.Failed() {
 			t.Logf("on %s, the last packets:\n%s", tap, sh(t, "tcpdump -nvv -r %s 2>/dev/null | tail -40", file))
@@ -261,7 +265,7 @@ func TestGrid(t *testing.T) {
 			g.network(v)
 			local, remote := g.selectors()
 			v.Run(g.kernel(fromVM, toVM, remote, local))
-			yaml := "services: [{name: echo, proto: tcp, port: 7}]\nlinks:\n" + attach(t, v, "af_packet", "vm0", ours)
+			yaml := "services: [{name: echo, proto: tcp, port: 7}]\nlinks:\n" + attach(t, v, "tap", "vm0", ours)
 			if g.mode == "tunnel" {
 				far(t, v)
 				yaml += attach(t, v, "af_packet", "vm1", ours2) + "routing: {routes: [{to: \"" + theirsNet + "\", via: \"" + theirs + "\", dev: vm0}]}\n"
@@ -303,8 +307,10 @@ func (g grid) traffic(t *testing.T, v *vm.VM) {
 		v.Run("head -c 300000 /dev/urandom >/run/sent && nc -w 5 " + ours + " 7 </run/sent >/run/back; cmp /run/sent /run/back")
 		return
 	}
-	for _, dst := range []string{ours2, other} { // the first answer that is too long for the tunnel is lost: its sender learns the path MTU by it
-		v.Try("ping -6 -c 1 -W 1 -s 3900 -I " + theirsInner + " " + dst)
+	// A gateway does not fragment what is in transit: the host behind Leveret loses its first reply that is too long
+	// for the tunnel, and is told the path MTU (RFC 4301 8.2).
+	if out, err := v.Try("ping -6 -c 2 -i 0.2 -W 1 -s 1452 -I " + theirsInner + " " + other); err != nil || !strings.Contains(out, "1 received") {
+		t.Errorf("the first reply that is too long: %v\n%s", err, out)
 	}
 	sweep(t, v, ours2, sizes(few, all)+" "+theirsInner)
 	sweep(t, v, other, sizes(few, all)+" "+theirsInner)
