@@ -10,6 +10,7 @@ import (
 	"leveret/extensions/xfrm/sad"
 	"leveret/extensions/xfrm/selector"
 	"leveret/extensions/xfrm/spd"
+	"leveret/extensions/xfrm/xfrmapi"
 )
 
 // What this file changes is the loop's. Each function makes its change visible to packets as one, tells of it, and
@@ -35,7 +36,7 @@ func (m *Module) forget(s *sad.State) {
 		return
 	}
 	m.left(s)
-	m.event(Event{Event: "delsa", State: m.listed(s)})
+	m.event(xfrmapi.Event{Event: "delsa", State: m.listed(s)})
 }
 
 // states returns all states, the newest first.
@@ -86,7 +87,7 @@ func (m *Module) addPolicy(now clock.Instant, p spd.Policy) (*spd.Policy, error)
 	}
 	m.want(added, 1)
 	m.changed(now)
-	m.event(Event{Event: "newpolicy", Policy: m.listedPolicy(added)})
+	m.event(xfrmapi.Event{Event: "newpolicy", Policy: m.listedPolicy(added)})
 	return added, nil
 }
 

@@ -18,6 +18,7 @@ import (
 	"leveret/extensions/xfrm/sad"
 	"leveret/extensions/xfrm/selector"
 	"leveret/extensions/xfrm/spd"
+	"leveret/extensions/xfrm/xfrmapi"
 )
 
 // Claims implements [module.Module].
@@ -379,7 +380,7 @@ func (m *Module) commitStates(now clock.Instant, want []*sad.State) {
 			continue
 		}
 		m.came(added)
-		m.event(Event{Event: "newsa", State: m.listed(added)})
+		m.event(xfrmapi.Event{Event: "newsa", State: m.listed(added)})
 	}
 }
 
@@ -397,7 +398,7 @@ func (m *Module) goOn(now clock.Instant, old, s *sad.State) *sad.State {
 	}
 	m.left(old)
 	m.came(updated)
-	m.event(Event{Event: "updsa", State: m.listed(updated)})
+	m.event(xfrmapi.Event{Event: "updsa", State: m.listed(updated)})
 	return updated
 }
 
@@ -422,7 +423,7 @@ func (m *Module) commitPolicies(want []spd.Policy) {
 	}
 	m.spd.DeleteFunc(func(*spd.Policy) bool { return true })
 	m.wants = [3]int{}
-	var told []Event
+	var told []xfrmapi.Event
 	for _, p := range want {
 		old := index[p.Key()]
 		if old != nil {
@@ -436,14 +437,14 @@ func (m *Module) commitPolicies(want []spd.Policy) {
 		}
 		m.want(added, 1)
 		if old == nil {
-			told = append(told, Event{Event: "newpolicy", Policy: m.listedPolicy(added)})
+			told = append(told, xfrmapi.Event{Event: "newpolicy", Policy: m.listedPolicy(added)})
 		} else if !samePolicy(old, added) {
-			told = append(told, Event{Event: "updpolicy", Policy: m.listedPolicy(added)})
+			told = append(told, xfrmapi.Event{Event: "updpolicy", Policy: m.listedPolicy(added)})
 		}
 	}
 	for _, p := range have {
 		if index[p.Key()] != nil {
-			m.event(Event{Event: "delpolicy", Policy: m.listedPolicy(p)})
+			m.event(xfrmapi.Event{Event: "delpolicy", Policy: m.listedPolicy(p)})
 		}
 	}
 	for _, e := range told {

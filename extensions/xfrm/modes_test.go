@@ -13,6 +13,7 @@ import (
 	"leveret/appliance/wire"
 	"leveret/extensions/xfrm/esp"
 	"leveret/extensions/xfrm/sad"
+	"leveret/extensions/xfrm/xfrmapi"
 )
 
 var (
@@ -540,7 +541,7 @@ func TestNoNumberLeft(t *testing.T) {
 		}
 	}
 	b.m.Receive(b.now(), <-b.Mailbox)
-	if e := b.Published; len(e) != 1 || e[0].Value.(Event).Event != "expire" || e[0].Value.(Event).Hard {
+	if e := b.Published; len(e) != 1 || e[0].Value.(xfrmapi.Event).Event != "expire" || e[0].Value.(xfrmapi.Event).Hard {
 		t.Errorf("%+v", e)
 	}
 }

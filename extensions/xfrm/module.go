@@ -11,6 +11,7 @@ import (
 	"leveret/extensions/xfrm/sad"
 	"leveret/extensions/xfrm/selector"
 	"leveret/extensions/xfrm/spd"
+	"leveret/extensions/xfrm/xfrmapi"
 )
 
 // evWork is the only message in the mailbox: workers have left something in inbox.
@@ -138,7 +139,7 @@ func (m *Module) tell(now clock.Instant, list []sad.Expire) {
 		if x.Hard {
 			m.left(x.State)
 		}
-		m.event(Event{Event: "expire", Hard: x.Hard, State: m.listed(x.State)})
+		m.event(xfrmapi.Event{Event: "expire", Hard: x.Hard, State: m.listed(x.State)})
 	}
 	clear(m.expired)
 	m.changed(now)
@@ -225,7 +226,7 @@ func (m *Module) acquire(now clock.Instant, wanted map[sad.Template]selector.Flo
 	for t, f := range wanted {
 		s, fresh, err := m.sad.Acquire(now, &t, &f)
 		if err == nil && fresh {
-			m.event(Event{Event: "acquire", State: m.listed(s)})
+			m.event(xfrmapi.Event{Event: "acquire", State: m.listed(s)})
 		}
 	}
 	if len(wanted) > 0 {

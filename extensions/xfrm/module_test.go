@@ -15,6 +15,7 @@ import (
 	"leveret/extensions/xfrm/sad"
 	"leveret/extensions/xfrm/selector"
 	"leveret/extensions/xfrm/spd"
+	"leveret/extensions/xfrm/xfrmapi"
 )
 
 // bench is a module on a host with one link.
@@ -79,7 +80,7 @@ func (b *bench) apply(c *module.Config) {
 // told returns the events since the last call.
 func (b *bench) told() (out []string) {
 	for _, p := range b.Published {
-		e := p.Value.(Event)
+		e := p.Value.(xfrmapi.Event)
 		s := e.Event
 		switch {
 		case e.State != nil:
