@@ -68,13 +68,7 @@ func (c *cli) configCommand() *cobra.Command {
   leveret config apply`,
 		GroupID: groupAppliance,
 		Args:    cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			cmd.SetOut(c.err)
-			if err := cmd.Usage(); err != nil {
-				return err
-			}
-			return exitError(exitUsage)
-		},
+		RunE:    c.usage,
 	}
 	add := func(verb, short, long, example string, f func(ctx context.Context, file string) error) {
 		var file string

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -35,26 +36,37 @@ func expand(root *cobra.Command, args []string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	out, rest := append(out, object.Name()), args[at+1:]
+	rest, err := expandVerb(object, args[at+1:])
+	return append(append(out, object.Name()), rest...), err
+}
+
+// expandVerb does so with what follows a command that has others below it: a verb, or an object with its verb.
+func expandVerb(object *cobra.Command, args []string) ([]string, error) {
 	if len(object.Commands()) == 0 {
-		return append(out, rest...), nil
+		return args, nil
 	}
-	i := skipFlags(object, rest)
-	if i == len(rest) {
-		if object.Runnable() || wantsHelp(rest) {
-			return append(out, rest...), nil
+	i := skipFlags(object, args)
+	if i == len(args) {
+		if object.Runnable() || wantsHelp(args) {
+			return args, nil
 		}
-		return append(append(out, "show"), rest...), nil
+		return append([]string{"show"}, args...), nil
 	}
-	out = append(out, rest[:i]...)
-	verb, err := findVerb(object, rest[i])
+	verb, err := findVerb(object, args[i])
 	if err != nil {
 		return nil, err
 	}
-	if verb == "show" && isShowWord(object, rest[i]) {
-		return append(append(out, verb), rest[i:]...), nil
+	out := append(slices.Clone(args[:i]), verb)
+	if verb == "show" && isShowWord(object, args[i]) {
+		return append(out, args[i:]...), nil
 	}
-	return append(append(out, verb), rest[i+1:]...), nil
+	rest := args[i+1:]
+	for _, cmd := range object.Commands() {
+		if cmd.Name() == verb {
+			rest, err = expandVerb(cmd, rest)
+		}
+	}
+	return append(out, rest...), err
 }
 
 // findObject resolves the word for an object.

@@ -29,13 +29,7 @@ iproute2 ("ip -6"), and so are abbreviations: "leveret r s" shows the routes.`,
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		DisableAutoGenTag: true,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			cmd.SetOut(c.err)
-			if err := cmd.Usage(); err != nil {
-				return err
-			}
-			return exitError(exitUsage)
-		},
+		RunE:              c.usage,
 	}
 	root.SetIn(c.in)
 	root.SetOut(c.out)
@@ -43,7 +37,7 @@ iproute2 ("ip -6"), and so are abbreviations: "leveret r s" shows the routes.`,
 	root.SetFlagErrorFunc(flagError)
 	c.outputFlags(root.Flags())
 	root.AddGroup(&cobra.Group{ID: groupObjects, Title: "Objects, as in ip(8):"}, &cobra.Group{ID: groupAppliance, Title: "The appliance:"})
-	root.AddCommand(c.addrCommand(), c.maddrCommand(), c.routeCommand(), c.ruleCommand(), c.addrlabelCommand(), c.neighCommand(), c.nexthopCommand(), c.raCommand(), c.linkCommand(), c.monitorCommand())
+	root.AddCommand(c.addrCommand(), c.maddrCommand(), c.routeCommand(), c.ruleCommand(), c.addrlabelCommand(), c.neighCommand(), c.nexthopCommand(), c.raCommand(), c.linkCommand(), c.xfrmCommand(), c.monitorCommand())
 	root.AddCommand(c.runCommand(), c.configCommand(), c.statusCommand(), c.healthCommand(), c.resetCommand(),
 		c.pingCommand(), c.tracerouteCommand(), c.captureCommand(), c.statsCommand(), c.versionCommand())
 	root.SetHelpCommandGroupID(groupAppliance)
@@ -53,10 +47,24 @@ iproute2 ("ip -6"), and so are abbreviations: "leveret r s" shows the routes.`,
 	return root
 }
 
+// usage is what a command does that wants another word.
+func (c *cli) usage(cmd *cobra.Command, _ []string) error {
+	cmd.SetOut(c.err)
+	if err := cmd.Usage(); err != nil {
+		return err
+	}
+	return exitError(exitUsage)
+}
+
 // object makes the command of one of iproute2's objects. Its verbs are looked up in the order
 // given. show is the verb that may be left out: the words given may then follow the object.
 func (c *cli) object(cmd *cobra.Command, show words, verbs ...*cobra.Command) *cobra.Command {
 	cmd.GroupID = groupObjects
+	return c.verbs(cmd, show, verbs...)
+}
+
+// verbs is object for a command below an object.
+func (c *cli) verbs(cmd *cobra.Command, show words, verbs ...*cobra.Command) *cobra.Command {
 	cmd.Annotations = map[string]string{showWords: strings.Join(show.keywords(), " ")}
 	cmd.Args = cobra.ArbitraryArgs
 	c.outputFlags(cmd.Flags())

@@ -2,19 +2,16 @@ package xfrm
 
 import (
 	"errors"
-	"fmt"
-	"net/netip"
 
 	"leveret/appliance/clock"
 	"leveret/extensions/xfrm/proto"
-	"leveret/extensions/xfrm/sad"
 	"leveret/extensions/xfrm/selector"
 	"leveret/extensions/xfrm/spd"
 	"leveret/extensions/xfrm/xfrmapi"
 )
 
-// What this file changes is the loop's. Each function makes its change visible to packets as one, tells of it, and
-// refuses in the words of the kernel.
+// What this file and states.go change is the loop's. Each function makes its change visible to packets as one, tells of
+// it, and refuses in the words of the kernel.
 
 // What is understood and not built.
 var (
@@ -24,57 +21,6 @@ var (
 	errNonIKE = errors.New("Unsupported encapsulation type for ESP.: espinudp-nonike")
 	errLimits = errors.New("Protocol not supported: lifetimes of policies")
 )
-
-// getState returns a state.
-func (m *Module) getState(id sad.ID, saddr netip.Addr, mark sad.Mark) (*sad.State, error) {
-	return m.sad.Get(id, saddr, mark)
-}
-
-// forget deletes a state of the list; the change is not visible yet.
-func (m *Module) forget(s *sad.State) {
-	if !m.sad.Remove(s) {
-		return
-	}
-	m.left(s)
-	m.event(xfrmapi.Event{Event: "delsa", State: m.listed(s)})
-}
-
-// states returns all states, the newest first.
-func (m *Module) states() []*sad.State { return m.sad.List() }
-
-// checkState refuses what is understood and not built.
-func checkState(s *sad.State) error {
-	switch {
-	case s.Proto == proto.HAO || s.Proto == proto.Route2:
-		return errMobile
-	case s.IfID != 0:
-		return errIfID
-	case s.Sel.Family() == selector.IPv4:
-		return errIPv4
-	case s.Encap.Type == sad.ESPInUDPNonIKE:
-		return errNonIKE
-	case s.Mode == proto.BEET && (!s.Sel.Src.IsSingleIP() || !s.Sel.Dst.IsSingleIP()):
-		return fmt.Errorf("%w: mode beet needs a sel with both addresses", sad.ErrInvalid)
-	}
-	return nil
-}
-
-// came and left note what of a state the view has beside the database.
-func (m *Module) came(s *sad.State) {
-	if s.Encap.Type != 0 {
-		m.ports[udpEnd{s.DAddr.As16(), s.Encap.DPort}]++
-	}
-}
-
-func (m *Module) left(s *sad.State) {
-	if s.Encap.Type == 0 || s.KM != sad.Valid {
-		return
-	}
-	k := udpEnd{s.DAddr.As16(), s.Encap.DPort}
-	if m.ports[k]--; m.ports[k] <= 0 {
-		delete(m.ports, k)
-	}
-}
 
 // addPolicy adds a policy.
 func (m *Module) addPolicy(now clock.Instant, p spd.Policy) (*spd.Policy, error) {

@@ -86,6 +86,7 @@ func (m *Module) Init(h module.Host) error {
 	h.Hook(module.StageInput, m.input)
 	h.Hook(module.StageAdmit, m.admit)
 	h.Hook(module.StageTransform, m.transform)
+	h.Handle("GET", "/v1/xfrm/stat", m.showStat)
 	m.publish()
 	return nil
 }

@@ -1,0 +1,42 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"leveret/extensions/xfrm/xfrmapi"
+)
+
+// xfrmCommand has objects of its own below it, each with its verbs.
+func (c *cli) xfrmCommand() *cobra.Command {
+	return c.object(&cobra.Command{
+		Use:     "xfrm OBJECT [VERB] ...",
+		Short:   "IPsec: security associations, policies and counters",
+		Example: `  leveret xfrm stat`,
+		RunE:    c.usage,
+	}, words{},
+		c.verb("stat", "What IPsec has dropped, under the names of /proc/net/xfrm_stat", `  leveret xfrm stat
+  leveret -j xfrm stat | jq .XfrmInNoStates`, words{}, c.xfrmStat),
+	)
+}
+
+func (c *cli) xfrmStat(ctx context.Context, args []string) error {
+	if err := noWords(args); err != nil {
+		return err
+	}
+	var s xfrmapi.Stat
+	if err := c.client().Get(ctx, "/v1/xfrm/stat", nil, &s); err != nil {
+		return err
+	}
+	if c.json {
+		return c.printJSON(s)
+	}
+	for _, n := range s {
+		if _, err := fmt.Fprintf(c.out, "%-24s\t%d\n", n.Name, n.Value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
