@@ -1,7 +1,6 @@
 package sad
 
 import (
-	"bytes"
 	"fmt"
 	"math"
 	"net/netip"
@@ -227,35 +226,26 @@ func (a *AlgoConfig) algo(kind string, into *Algo, read func(string) ([]byte, er
 		return fault("trunc_bits", "it is of auth")
 	}
 	*into = Algo{Name: a.Name, Bits: a.ICVBits + a.TruncBits}
-	key, from := a.Key, "key"
-	if a.KeyFile != "" {
-		from = "key_file"
-		b, err := read(a.KeyFile)
-		if err != nil {
-			return fault(from, "%v", err)
-		}
-		if t := bytes.TrimSpace(b); bytes.HasPrefix(t, []byte("0x")) {
-			b = t
-		}
-		key = string(b)
-	}
+	from := "key"
 	var err error
-	if into.Key, err = ParseSecret(key); err != nil {
+	if a.KeyFile == "" {
+		into.Key, err = ParseSecret(a.Key)
+	} else {
+		from = "key_file"
+		var b []byte
+		if b, err = read(a.KeyFile); err == nil {
+			into.Key, err = FileSecret(b)
+		}
+	}
+	if err != nil {
 		return fault(from, "%v", err)
 	}
 	return nil
 }
 
 func (c *StateConfig) selector(s *State, link func(string) (int, bool)) *Fault {
-	if c.Sel == "" {
-		return nil
-	}
-	p := &parser{words: strings.Fields(c.Sel), link: link}
 	var err error
-	if s.Sel, err = p.selector(); err == nil && p.more() {
-		err = wrong(p.words[p.i], "unknown")
-	}
-	if err != nil {
+	if s.Sel, err = parseSel(c.Sel, link); err != nil {
 		return &Fault{"sel", err.Error()}
 	}
 	return nil

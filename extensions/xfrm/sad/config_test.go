@@ -21,8 +21,10 @@ func readKey(name string) ([]byte, error) {
 		return []byte("0x0102030405060708090a0b0c0d0e0f1011121314\n"), nil
 	case "/raw":
 		return secret(20).Reveal(), nil
+	case "/bad":
+		return []byte("0xqq"), nil
 	}
-	return nil, errors.New("open " + name + ": no such file or directory")
+	return nil, errors.New("no such file or directory")
 }
 
 // item decodes one as the appliance's configuration is decoded, and makes a state of it.
@@ -102,7 +104,7 @@ func TestConfigFaults(t *testing.T) {
 		{aead(`name: x, key: "0x01"`), "aead", "Requested AEAD algorithm not found."},
 		{aead(`name: "rfc4106(gcm(aes))"`), "aead.key_file", "a key is required"},
 		{aead(`name: "rfc4106(gcm(aes))", key: a, key_file: b`), "aead.key", "there is a key_file too"},
-		{aead(`name: "rfc4106(gcm(aes))", key_file: /none`), "aead.key_file", "open /none: no such file or directory"},
+		{aead(`name: "rfc4106(gcm(aes))", key_file: /none`), "aead.key_file", "no such file or directory"},
 		{aead(`name: "rfc4106(gcm(aes))", key: 0xzz`), "aead.key", "it has other than hexadecimal digits"},
 		{aead(`name: "rfc4106(gcm(aes))", key: "0x0102"`), "aead", "Invalid argument: aead rfc4106(gcm(aes)): the key has 2 octets, allowed: 20, 28, 36, of which the last 4 are the salt"},
 		{aead(`name: "rfc4106(gcm(aes))", key_file: /raw, icv_bits: 100`), "aead", "Invalid argument: aead rfc4106(gcm(aes)): the ICV has 100 bits, allowed: 128, 96, 64"},

@@ -26,7 +26,11 @@ func FuzzParse(f *testing.F) {
 		if len(words) == 0 {
 			return
 		}
-		r, err := Parse(words[0], words[1:], noLink)
+		if f, err := ParseFilter(words[1:]); err == nil {
+			f.Match(esp(0x1000))
+		}
+		_, _ = ParseFlush(words[1:])
+		r, err := Parse(words[0], words[1:], outside)
 		if err != nil || words[0] != "add" {
 			return
 		}
@@ -38,8 +42,11 @@ func FuzzParse(f *testing.F) {
 		shown.Keys = true
 		l := shown.List(s)
 		l.Text(true)
-		again, err := Parse("add", append(split("src fd00::1 dst fd00::2 proto hao mode ro coa :: sel"), strings.Fields(l.Sel)...), noLink)
-		if l.Sel != "" && (err != nil || again.Sel.Text(lab.Link)+" " != l.Sel) {
+		if made, err := l.Make(noLink); err != nil || !made.Equal(s) && l.Sel != "src ::/0 dst ::/0" {
+			t.Errorf("%+v is not made again: %v", l.Spec, err)
+		}
+		again, err := Parse("add", append(split("src fd00::1 dst fd00::2 proto hao mode ro coa :: sel"), strings.Fields(l.Sel)...), outside)
+		if l.Sel != "" && (err != nil || again.Sel.Text(lab.Link) != l.Sel) {
 			t.Errorf("%q is not read back: %v", l.Sel, err)
 		}
 	})

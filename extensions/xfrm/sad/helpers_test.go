@@ -74,3 +74,6 @@ func mustErr(t *testing.T, err error, text string) {
 }
 
 func noLink(name string) (int, bool) { return 1, name == "lo" }
+
+// outside is a world with one link and the files of readKey.
+var outside = Outside{Link: noLink, Key: readKey}

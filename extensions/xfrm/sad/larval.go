@@ -3,6 +3,7 @@ package sad
 import (
 	"fmt"
 	"net/netip"
+	"time"
 
 	"leveret/appliance/clock"
 	"leveret/appliance/wire"
@@ -34,7 +35,7 @@ func (db *DB) Acquire(now clock.Instant, t *Template, f *selector.Flow) (*State,
 	if db.seq++; db.seq == 0 { // 0 is none
 		db.seq = 1
 	}
-	s := &State{ID: ID{t.DAddr, t.SPI, t.Proto}, SAddr: t.SAddr, Mode: t.Mode, ReqID: t.ReqID, IfID: t.IfID, Seq: db.seq, Sel: exactly(f)}
+	s := &State{ID: ID{t.DAddr, t.SPI, t.Proto}, SAddr: t.SAddr, Mode: t.Mode, ReqID: t.ReqID, IfID: t.IfID, Seq: db.seq, Sel: exactly(f), Life: db.larvalLife()}
 	if !t.Proto.HasSPI() {
 		s.CoA = netip.IPv6Unspecified()
 	}
@@ -57,6 +58,9 @@ func host(a [16]byte) netip.Prefix {
 	addr := netip.AddrFrom16(a).Unmap()
 	return netip.PrefixFrom(addr, addr.BitLen())
 }
+
+// larvalLife is what Linux has a larval state listed with.
+func (db *DB) larvalLife() Lifetime { return Lifetime{HardAdd: uint64(db.o.AcqExpires / time.Second)} }
 
 // answered returns the larval state that s is the answer to, nil if none.
 func (db *DB) answered(s *State) *State {
@@ -89,7 +93,7 @@ func (db *DB) AllocSPI(now clock.Instant, s *State, low, high uint32, random fun
 		return nil, ErrFull
 	}
 	c := &State{ID: ID{s.DAddr, 0, s.Proto}, SAddr: s.SAddr, Mode: s.Mode, ReqID: s.ReqID, Seq: s.Seq, Mark: s.Mark, IfID: s.IfID,
-		Sel: selector.Selector{Src: netip.PrefixFrom(s.SAddr, 128), Dst: netip.PrefixFrom(s.DAddr, 128)}}
+		Sel: selector.Selector{Src: netip.PrefixFrom(s.SAddr, 128), Dst: netip.PrefixFrom(s.DAddr, 128)}, Life: db.larvalLife()}
 	span := uint64(high-low) + 1
 	start := uint64(random()) % span
 	for i := range min(span, uint64(db.n)+1) { // of so many one is free

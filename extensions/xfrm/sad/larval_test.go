@@ -20,7 +20,7 @@ func TestAcquire(t *testing.T) {
 	if err != nil || !fresh || s.KM != Acq || s.Seq != 1 || s.SPI != 0 {
 		t.Fatal(s, fresh, err)
 	}
-	if l := lab.List(s); l.Sel != "src fd01::1/128 dst fd02::1/128 proto udp sport 1 dport 2 " || l.State != Acq {
+	if l := lab.List(s); l.Sel != "src fd01::1/128 dst fd02::1/128 proto udp sport 1 dport 2" || l.State != Acq {
 		t.Errorf("listed %+v", l)
 	}
 	again, fresh, err := db.Acquire(t0.Add(29*time.Second), tmpl, flow("fd01::2", "fd02::2"))
@@ -43,13 +43,13 @@ func TestAcquire(t *testing.T) {
 	opaque := flow("10.0.0.1", "10.0.0.2")
 	opaque.Opaque = true
 	o, _, _ := db.Acquire(t0, &Template{DAddr: addr9, SAddr: addr1, Proto: proto.ESP, Mode: proto.Tunnel}, opaque)
-	if l := lab.List(o); l.Sel != "src 10.0.0.1/32 dst 10.0.0.2/32 proto udp " {
+	if l := lab.List(o); l.Sel != "src 10.0.0.1/32 dst 10.0.0.2/32 proto udp" {
 		t.Errorf("listed %q", l.Sel)
 	}
 	mh := flow("fd01::1", "fd02::1")
 	mh.Proto, mh.SPort, mh.DPort = wire.MH, 5, 0
 	m, _, _ := db.Acquire(t0, &Template{DAddr: addr9, SAddr: addr1, Proto: proto.HAO, Mode: proto.InTrigger}, mh)
-	if l := lab.List(m); l.Sel != "src fd01::1/128 dst fd02::1/128 proto mobility-header type 5 " || l.Text(false) == "" {
+	if l := lab.List(m); l.Sel != "src fd01::1/128 dst fd02::1/128 proto mobility-header type 5" || l.Text(false) == "" {
 		t.Errorf("listed %q", l.Sel)
 	}
 }

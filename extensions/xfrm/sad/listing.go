@@ -1,58 +1,35 @@
 package sad
 
 import (
-	"encoding/hex"
 	"fmt"
-	"net/netip"
 	"strings"
 	"time"
 
 	"leveret/appliance/clock"
-	"leveret/extensions/xfrm/proto"
-	"leveret/extensions/xfrm/selector"
 )
 
-// Listed is a state to be shown: what JSON has and what [Listed.Text] prints, in iproute2's words.
-type Listed struct {
-	Src          netip.Addr  `json:"src"`
-	Dst          netip.Addr  `json:"dst"`
-	Proto        proto.Proto `json:"proto"`
-	SPI          uint32      `json:"spi"`
-	ReqID        uint32      `json:"reqid"`
-	Mode         proto.Mode  `json:"mode"`
-	State        KM          `json:"state"`
-	Dying        bool        `json:"dying,omitempty"` // the soft limit was reached
-	SrcSelective bool        `json:"src_selective,omitempty"`
-	ReplayWindow uint32      `json:"replay_window"`
-	Seq          uint32      `json:"seq,omitempty"`
-	Flags        Flags       `json:"flags"`
-	ExtraFlags   ExtraFlags  `json:"extra_flags"`
-	Mark         *Mark       `json:"mark,omitempty"`
-	OutputMark   *Mark       `json:"output_mark,omitempty"`
-	IfID         uint32      `json:"if_id,omitempty"`
-	Auth         *ListedAlgo `json:"auth,omitempty"`
-	AEAD         *ListedAlgo `json:"aead,omitempty"`
-	Enc          *ListedAlgo `json:"enc,omitempty"`
-	Encap        *Encap      `json:"encap,omitempty"`
-	CoA          *netip.Addr `json:"coa,omitempty"`
-	TFCPad       uint32      `json:"tfcpad,omitempty"`
-	Sel          string      `json:"sel,omitempty"` // absent if it takes all of both families
-
-	Lifetime   Lifetime   `json:"lifetime"`
-	Bytes      uint64     `json:"bytes"`
-	Packets    uint64     `json:"packets"`
-	Added      time.Time  `json:"added"`
-	FirstUsed  *time.Time `json:"first_used,omitempty"`
-	LastUsed   *time.Time `json:"last_used,omitempty"`
+// Measured is what has become of a state.
+type Measured struct {
+	State      KM         `json:"state"`
+	Dying      bool       `json:"dying,omitempty"` // the soft limit was reached
 	AntiReplay AntiReplay `json:"anti_replay"`
-	Stats      Stats      `json:"stats"`
+	Current    Current    `json:"current,omitzero"`
+	Stats      *Stats     `json:"stats,omitempty"`
 }
 
-// ListedAlgo is an algorithm. Key is absent if it is not to be seen.
-type ListedAlgo struct {
-	Name string  `json:"name"`
-	Key  *string `json:"key,omitempty"` // hexadecimal
-	Bits int     `json:"icv_bits,omitempty"`
+// Listed is a state to be shown: what JSON has and what [Listed.Text] prints.
+type Listed struct {
+	Spec
+	Measured
+}
+
+// Current is how much of its lifetime a state has used.
+type Current struct {
+	Bytes     uint64     `json:"bytes"`
+	Packets   uint64     `json:"packets"`
+	Added     time.Time  `json:"added"`
+	FirstUsed *time.Time `json:"first_used,omitempty"`
+	LastUsed  *time.Time `json:"last_used,omitempty"`
 }
 
 // AntiReplay is where sequence numbers are.
@@ -81,20 +58,13 @@ func (v View) List(s *State) Listed {
 	l := s.Live
 	first, last := l.Used()
 	n, packets := l.Counted()
-	out := Listed{
-		Src: s.SAddr, Dst: s.DAddr, Proto: s.Proto, SPI: s.SPI, ReqID: s.ReqID, Mode: s.Mode, State: s.KM, Dying: l.Dying(),
-		SrcSelective: s.SrcSelective, ReplayWindow: s.ReplayWindow, Seq: s.Seq, Flags: s.Flags, ExtraFlags: s.Extra,
-		Mark: optional(s.Mark), OutputMark: optional(s.OutputMark), Encap: optional(s.Encap), CoA: optional(s.CoA), IfID: s.IfID, TFCPad: s.TFCPad,
-		Auth: v.algo(&s.Auth), AEAD: v.algo(&s.AEAD), Enc: v.algo(&s.Enc),
-		Lifetime: s.Life, Bytes: n, Packets: packets, Added: v.Wall(l.Added), FirstUsed: v.when(first), LastUsed: v.when(last),
-		AntiReplay: AntiReplay{Seq: s.ReplaySeq, OSeq: l.OSeq()},
-		Stats:      Stats{l.replayWindow.Load(), l.replay.Load(), l.integrityFailed.Load()},
-	}
+	out := Listed{v.Spec(s), Measured{
+		State: s.KM, Dying: l.Dying(), AntiReplay: AntiReplay{Seq: s.ReplaySeq, OSeq: l.OSeq()},
+		Current: Current{Bytes: n, Packets: packets, Added: v.Wall(l.Added), FirstUsed: v.when(first), LastUsed: v.when(last)},
+		Stats:   &Stats{l.replayWindow.Load(), l.replay.Load(), l.integrityFailed.Load()},
+	}}
 	if l.Work != nil && s.ReplayWindow != 0 {
 		out.AntiReplay.Seq, out.AntiReplay.Bitmap = l.Work.Position()
-	}
-	if s.Flags&AFUnspec == 0 || s.Sel != (selector.Selector{}) {
-		out.Sel = s.Sel.Text(v.Link) + " " // as iproute2 writes it
 	}
 	return out
 }
@@ -112,18 +82,6 @@ func (v View) when(at clock.Instant) *time.Time {
 	}
 	t := v.Wall(at)
 	return &t
-}
-
-func (v View) algo(a *Algo) *ListedAlgo {
-	if a.Name == "" {
-		return nil
-	}
-	out := &ListedAlgo{Name: a.Name, Bits: a.Bits}
-	if v.Keys {
-		key := hex.EncodeToString(a.Key.Reveal())
-		out.Key = &key
-	}
-	return out
 }
 
 // Text prints a state as "ip xfrm state" of iproute2 6.1 does, with stats as "ip -s xfrm state", to the
@@ -146,7 +104,7 @@ func (l *Listed) Text(stats bool) string {
 	b = l.flags(b, stats)
 	b = l.attributes(b, stats)
 	if l.Sel != "" {
-		b = fmt.Appendf(b, "\tsel %s", l.Sel)
+		b = fmt.Appendf(b, "\tsel %s ", l.Sel)
 		if stats {
 			b = append(b, "uid 0"...)
 		}
@@ -205,8 +163,8 @@ func (l *Listed) attributes(b []byte, stats bool) []byte {
 	if l.CoA != nil {
 		b = fmt.Appendf(b, "\tcoa %s\n", l.CoA)
 	}
-	if l.LastUsed != nil && !l.Proto.HasSPI() { // the kernel notes it for these
-		b = fmt.Appendf(b, "\tlastused %s\n", l.LastUsed.Format(time.DateTime))
+	if l.Current.LastUsed != nil && !l.Proto.HasSPI() { // the kernel notes it for these
+		b = fmt.Appendf(b, "\tlastused %s\n", l.Current.LastUsed.Format(time.DateTime))
 	}
 	b = l.antiReplay(b)
 	if l.IfID != 0 {
@@ -218,7 +176,7 @@ func (l *Listed) attributes(b []byte, stats bool) []byte {
 	return b
 }
 
-func (a *ListedAlgo) text(b []byte, kind string, stats bool) []byte {
+func (a *AlgoSpec) text(b []byte, kind string, stats bool) []byte {
 	if a == nil {
 		return b
 	}
@@ -258,7 +216,7 @@ func (l *Listed) antiReplay(b []byte) []byte {
 }
 
 func (l *Listed) lifetimes(b []byte) []byte {
-	v := &l.Lifetime
+	v, c := &l.Lifetime, &l.Current
 	limit := func(n uint64) string {
 		if n == 0 {
 			return "(INF)"
@@ -266,12 +224,13 @@ func (l *Listed) lifetimes(b []byte) []byte {
 		return fmt.Sprint(n)
 	}
 	used := "-"
-	if l.FirstUsed != nil {
-		used = l.FirstUsed.Format(time.DateTime)
+	if c.FirstUsed != nil {
+		used = c.FirstUsed.Format(time.DateTime)
 	}
 	b = fmt.Appendf(b, "\tlifetime config:\n\t  limit: soft %s(bytes), hard %s(bytes)\n\t  limit: soft %s(packets), hard %s(packets)\n",
 		limit(v.SoftBytes), limit(v.HardBytes), limit(v.SoftPackets), limit(v.HardPackets))
 	b = fmt.Appendf(b, "\t  expire add: soft %d(sec), hard %d(sec)\n\t  expire use: soft %d(sec), hard %d(sec)\n", v.SoftAdd, v.HardAdd, v.SoftUse, v.HardUse)
-	b = fmt.Appendf(b, "\tlifetime current:\n\t  %d(bytes), %d(packets)\n\t  add %s use %s\n", l.Bytes, l.Packets, l.Added.Format(time.DateTime), used)
-	return fmt.Appendf(b, "\tstats:\n\t  replay-window %d replay %d failed %d\n", l.Stats.ReplayWindow, l.Stats.Replay, l.Stats.IntegrityFailed)
+	b = fmt.Appendf(b, "\tlifetime current:\n\t  %d(bytes), %d(packets)\n\t  add %s use %s\n", c.Bytes, c.Packets, c.Added.Format(time.DateTime), used)
+	n := value(l.Stats)
+	return fmt.Appendf(b, "\tstats:\n\t  replay-window %d replay %d failed %d\n", n.ReplayWindow, n.Replay, n.IntegrityFailed)
 }

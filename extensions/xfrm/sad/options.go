@@ -91,12 +91,8 @@ func (p *parser) algo(w string) error {
 		return nil
 	}
 	a.Name = name
-	key, err := p.algoArg("ALGO-KEYMAT")
-	if err != nil {
+	if a.Key, err = p.key(); err != nil {
 		return err
-	}
-	if a.Key, err = ParseSecret(key); err != nil {
-		return errors.New("ALGO-KEYMAT value is invalid") // which iproute2 repeats
 	}
 	bits := map[string]string{"aead": "ALGO-ICV-LEN", "auth-trunc": "ALGO-TRUNC-LEN"}[w]
 	if bits == "" {
@@ -112,6 +108,35 @@ func (p *parser) algo(w string) error {
 	}
 	return nil
 }
+
+// key reads ALGO-KEYMAT, or where it is: that keys need not stand on a command line, which others see, is ours.
+func (p *parser) key() (Secret, error) {
+	w, err := p.algoArg("ALGO-KEYMAT")
+	if err != nil {
+		return Secret{}, err
+	}
+	read := ParseSecret
+	if w == keyFile || w == "-" {
+		if w == keyFile {
+			if w, err = p.algoArg("PATH"); err != nil {
+				return Secret{}, err
+			}
+		}
+		b, err := p.outside.Key(w)
+		if err != nil {
+			return Secret{}, fmt.Errorf("%s: %w", keyFile, err)
+		}
+		read = func(string) (Secret, error) { return FileSecret(b) }
+	}
+	k, err := read(w)
+	if err != nil {
+		return Secret{}, errors.New("ALGO-KEYMAT value is invalid") // which iproute2 repeats
+	}
+	return k, nil
+}
+
+// keyFile is the word in the place of a key before the name of its file.
+const keyFile = "key-file"
 
 func (p *parser) algoArg(what string) (string, error) {
 	w, err := p.arg()
@@ -207,7 +232,7 @@ func (p *parser) encap() error {
 	}
 	a, err := netip.ParseAddr(w)
 	if err != nil || a.Zone() != "" {
-		return fmt.Errorf("any valid address is expected rather than %q.", shown(w))
+		return fmt.Errorf("any valid address is expected rather than %q.", w)
 	}
 	e.SPort, e.DPort, e.OAddr = uint16(sport), uint16(dport), a
 	return nil

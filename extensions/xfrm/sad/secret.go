@@ -9,8 +9,8 @@ import (
 	"io"
 )
 
-// hidden is what is shown of a key: iproute2's words.
-const hidden = "<<Keys hidden>>"
+// hidden is what is shown of a key.
+const hidden = "<hidden>"
 
 // Secret is a key that no way of printing shows; only [Secret.Reveal] does. The octets are behind two
 // pointers: fmt does not call the methods of what is in an unexported field, and follows one.
@@ -37,6 +37,15 @@ func ParseSecret(s string) (Secret, error) {
 		return Secret{}, errors.New("it has other than hexadecimal digits") // the decoder's error shows one
 	}
 	return NewSecret(b), nil
+}
+
+// FileSecret reads what is in the file of a key: as [ParseSecret], but that there may be blanks and line ends around the
+// digits.
+func FileSecret(b []byte) (Secret, error) {
+	if t := bytes.TrimSpace(b); bytes.HasPrefix(t, []byte("0x")) {
+		b = t
+	}
+	return ParseSecret(string(b))
 }
 
 // Reveal returns the octets, which belong to the secret.

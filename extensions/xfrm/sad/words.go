@@ -19,24 +19,27 @@ type Request struct {
 	Min, Max uint32
 }
 
-var errIncomplete = errors.New(`Command line is not complete. Try option "help"`)
+var (
+	errIncomplete = errors.New(`Command line is not complete. Try option "help"`)
+	errLargeSPI   = errors.New(`SPI value is too large with XFRM-PROTO value "comp"`)
+)
 
 // wrong is iproute2's way to say it.
-func wrong(w, why string) error { return fmt.Errorf("argument %q is wrong: %s", shown(w), why) }
+func wrong(w, why string) error { return fmt.Errorf("argument %q is wrong: %s", w, why) }
 
-// shown is a word that an error repeats, but for what may be a key.
-func shown(w string) string {
-	if len(w) > 18 && strings.HasPrefix(w, "0x") {
-		return "0x..."
-	}
-	return w
+// Outside is what words refer to.
+type Outside struct {
+	Link func(name string) (index int, ok bool)
+	// Key reads the file of a key, "-" = the standard input. Its errors do not repeat the name, which may be a key in
+	// the wrong place.
+	Key func(name string) ([]byte, error)
 }
 
 type parser struct {
-	words []string
-	i     int // of the word being read
-	link  func(string) (int, bool)
-	r     *Request
+	words   []string
+	i       int // of the word being read
+	outside Outside
+	r       *Request
 
 	ids, window bool // were given
 	hi          bool // replay-seq-hi or replay-oseq-hi was
@@ -92,7 +95,7 @@ func (p *parser) prefix() (netip.Prefix, error) {
 			return netip.PrefixFrom(a, a.BitLen()), nil
 		}
 	}
-	return netip.Prefix{}, fmt.Errorf("any valid prefix is expected rather than %q.", shown(w))
+	return netip.Prefix{}, fmt.Errorf("any valid prefix is expected rather than %q.", w)
 }
 
 // addr is prefix for where a prefix makes no sense.
@@ -104,25 +107,32 @@ func (p *parser) addr() (netip.Addr, error) {
 	return pre.Addr(), err
 }
 
-// Parse reads the words after "ip xfrm state VERB". link gives the number of a link's name. Errors are in
-// iproute2's words, without its "Error: ".
-func Parse(verb string, words []string, link func(string) (int, bool)) (*Request, error) {
-	r := &Request{}
-	p := &parser{words: words, link: link, r: r}
+// Parse reads the words after "ip xfrm state VERB": add, update, delete, get or allocspi. Errors are in iproute2's words,
+// without its "Error: ", and have nothing that may be a key.
+func Parse(verb string, words []string, o Outside) (*Request, error) {
+	p := &parser{words: words, outside: o, r: &Request{}}
+	if err := p.parse(verb); err != nil {
+		return nil, hide(err, words)
+	}
+	return p.r, nil
+}
+
+func (p *parser) parse(verb string) error {
+	r := p.r
 	read := map[string]func(string) error{"add": p.option, "update": p.option, "delete": p.mark, "get": p.mark, "allocspi": p.alloc}[verb]
 	if read == nil {
-		return nil, fmt.Errorf("Command %q is unknown, try \"ip xfrm state help\".", verb)
+		return fmt.Errorf("Command %q is unknown, try \"ip xfrm state help\".", verb)
 	}
 	for ; p.more(); p.i++ {
 		if err := read(p.words[p.i]); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if !p.ids {
-		return nil, errors.New("Not enough information: ID is required")
+		return errors.New("Not enough information: ID is required")
 	}
 	if verb == "delete" || verb == "get" {
-		return r, nil
+		return nil
 	}
 	any6 := netip.IPv6Unspecified() // a missing address is any
 	if !r.SAddr.IsValid() {
@@ -132,9 +142,9 @@ func Parse(verb string, words []string, link func(string) (int, bool)) (*Request
 		r.DAddr = any6
 	}
 	if verb == "allocspi" {
-		return r, p.finishAlloc()
+		return p.finishAlloc()
 	}
-	return r, p.finish()
+	return p.finish()
 }
 
 // id reads ID: its words stand together.
@@ -157,13 +167,8 @@ func (p *parser) id(w string) error {
 			}
 			*into = a
 		case "proto":
-			w, err := p.arg()
-			if err != nil {
+			if err := p.protocol(); err != nil {
 				return err
-			}
-			var ok bool
-			if s.Proto, ok = proto.Parse(w); !ok {
-				return wrong(w, "XFRM-PROTO value is invalid")
 			}
 		case "spi":
 			if err := p.number32(&s.SPI, "SPI value is invalid"); err != nil {
@@ -177,13 +182,30 @@ func (p *parser) id(w string) error {
 	}
 	switch {
 	case s.SAddr.IsValid() && s.DAddr.IsValid() && s.SAddr.Is4() != s.DAddr.Is4():
-		return wrong(p.words[p.i], `the same address family is required between values after "src" and "dst"`)
+		return p.families()
 	case s.Proto == 0:
 		return errors.New(`argument "XFRM-PROTO" is required`)
 	case s.Proto == proto.Comp && s.SPI > 0xffff:
-		return errors.New(`SPI value is too large with XFRM-PROTO value "comp"`)
+		return errLargeSPI
 	}
 	return nil
+}
+
+// protocol goes on to the next word, which is a protocol.
+func (p *parser) protocol() error {
+	w, err := p.arg()
+	if err != nil {
+		return err
+	}
+	var ok bool
+	if p.r.Proto, ok = proto.Parse(w); !ok {
+		return wrong(w, "XFRM-PROTO value is invalid")
+	}
+	return nil
+}
+
+func (p *parser) families() error {
+	return wrong(p.words[p.i], `the same address family is required between values after "src" and "dst"`)
 }
 
 func isID(w string) bool { return w == "src" || w == "dst" || w == "proto" || w == "spi" }
@@ -285,7 +307,7 @@ func (p *parser) selector() (selector.Selector, error) {
 	}
 	p.i += read
 	all, err := spec.Selectors(func(name string) int {
-		n, ok := p.link(name)
+		n, ok := p.outside.Link(name)
 		if !ok {
 			return 0
 		}
@@ -298,6 +320,19 @@ func (p *parser) selector() (selector.Selector, error) {
 		return selector.Selector{}, errors.New("sel: a state has one selector, no range")
 	}
 	return all[0], nil
+}
+
+// parseSel reads SELECTOR alone; "" is the zero Selector.
+func parseSel(text string, link func(string) (int, bool)) (selector.Selector, error) {
+	if text == "" {
+		return selector.Selector{}, nil
+	}
+	p := &parser{words: strings.Fields(text), outside: Outside{Link: link}}
+	sel, err := p.selector()
+	if err == nil && p.more() {
+		err = wrong(p.words[p.i], "unknown")
+	}
+	return sel, err
 }
 
 // number reads a number of so many bits as strtoul does with base 0, but not a negative one.

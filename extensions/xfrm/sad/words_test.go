@@ -37,7 +37,7 @@ func TestWords(t *testing.T) {
 }
 
 func run(db *DB, verb string, words []string) error {
-	r, err := Parse(verb, words, noLink)
+	r, err := Parse(verb, words, outside)
 	if err != nil {
 		return err
 	}
