@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"sync/atomic"
 
@@ -70,6 +71,12 @@ func withPeer(ctx context.Context, c net.Conn) context.Context {
 		return context.WithValue(ctx, peerKey{}, p.cred)
 	}
 	return ctx
+}
+
+// owner reports whether a request comes from root or from the user that the appliance runs as.
+func owner(r *http.Request) bool {
+	cred, ok := r.Context().Value(peerKey{}).(*unix.Ucred)
+	return ok && (cred.Uid == 0 || int(cred.Uid) == os.Geteuid())
 }
 
 // logRequest tells who asks for what: changes at level info, questions at debug.

@@ -258,7 +258,7 @@ func request(w http.ResponseWriter, r *http.Request) (module.Request, error) {
 		}
 		query[k] = v[0]
 	}
-	return module.Request{Query: query, Decode: func(v any) error { return decode(body, v) }}, nil
+	return module.Request{Query: query, Decode: func(v any) error { return decode(body, v) }, Owner: owner(r)}, nil
 }
 
 // answer writes v or err.

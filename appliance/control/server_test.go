@@ -20,6 +20,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
+	"golang.org/x/sys/unix"
 
 	"leveret/appliance/control/api"
 	"leveret/appliance/module"
@@ -288,6 +289,25 @@ func TestPeerIsLogged(t *testing.T) {
 	f := all[0].ContextMap()
 	if f["pid"] != int32(os.Getpid()) || f["uid"] != uint32(os.Getuid()) || f["path"] != "/x" || f["method"] != "POST" {
 		t.Errorf("fields %v", f)
+	}
+}
+
+// TestOwner: secrets are for root and for the user that the appliance runs as.
+func TestOwner(t *testing.T) {
+	for _, c := range []struct {
+		cred *unix.Ucred
+		want bool
+	}{{&unix.Ucred{Uid: 0}, true}, {&unix.Ucred{Uid: uint32(os.Geteuid())}, true}, {&unix.Ucred{Uid: uint32(os.Geteuid()) + 1}, false}, {nil, false}} {
+		r, err := http.NewRequestWithContext(withPeer(t.Context(), &peerConn{cred: c.cred}), http.MethodGet, "/x", nil)
+		if err != nil || owner(r) != c.want {
+			t.Errorf("%+v: %v", c.cred, err)
+		}
+	}
+	s := NewServer(zap.NewNop())
+	s.Handle("GET", "/x", func(_ context.Context, req module.Request) (any, error) { return req.Owner, nil })
+	var mine bool
+	if err := start(t, s).Get(t.Context(), "/x", nil, &mine); err != nil || !mine {
+		t.Errorf("the test itself: %v, %v", mine, err)
 	}
 }
 

@@ -274,6 +274,8 @@ type Request struct {
 	Query map[string]string
 	// Decode fills v from the JSON body; an unknown key is an error.
 	Decode func(v any) error
+	// Owner: it comes from root or from the user that the appliance runs as, who may see secrets.
+	Owner bool
 }
 
 // Selectors returns an error when the query has a key that is not one of keys, so that a typing

@@ -42,6 +42,7 @@ type cli struct {
 	out, err io.Writer
 
 	json, pretty, details, oneline, timestamp bool
+	showKeys                                  bool
 	stats                                     int
 	socket                                    string
 	timeout                                   time.Duration
@@ -112,7 +113,7 @@ func (c *cli) report(err error) int {
 	}
 	code, faults := classify(err)
 	// A socket's error may span lines; ours never do.
-	msg := strings.Join(strings.Fields(err.Error()), " ")
+	msg := strings.TrimPrefix(strings.Join(strings.Fields(err.Error()), " "), "Error: ") // some of the kernel's words begin so
 	if c.json {
 		b, _ := json.Marshal(api.Error{Error: msg, Faults: faults}) // strings and numbers: cannot fail
 		fmt.Fprintf(c.err, "%s\n", b)

@@ -69,7 +69,9 @@ func (c *cli) verbs(cmd *cobra.Command, show words, verbs ...*cobra.Command) *co
 	cmd.Args = cobra.ArbitraryArgs
 	c.outputFlags(cmd.Flags())
 	for _, v := range verbs {
-		c.outputFlags(v.Flags())
+		if !v.HasSubCommands() { // else verbs has given it some
+			c.outputFlags(v.Flags())
+		}
 		cmd.AddCommand(v)
 	}
 	return cmd

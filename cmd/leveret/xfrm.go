@@ -12,11 +12,14 @@ import (
 // xfrmCommand has objects of its own below it, each with its verbs.
 func (c *cli) xfrmCommand() *cobra.Command {
 	return c.object(&cobra.Command{
-		Use:     "xfrm OBJECT [VERB] ...",
-		Short:   "IPsec: security associations, policies and counters",
-		Example: `  leveret xfrm stat`,
-		RunE:    c.usage,
+		Use:   "xfrm OBJECT [VERB] ...",
+		Short: "IPsec: security associations, policies and counters",
+		Example: `  leveret xfrm state
+  leveret -s xfrm state list proto esp
+  leveret xfrm stat`,
+		RunE: c.usage,
 	}, words{},
+		c.xfrmStateCommand(),
 		c.verb("stat", "What IPsec has dropped, under the names of /proc/net/xfrm_stat", `  leveret xfrm stat
   leveret -j xfrm stat | jq .XfrmInNoStates`, words{}, c.xfrmStat),
 	)

@@ -87,6 +87,7 @@ func (m *Module) Init(h module.Host) error {
 	h.Hook(module.StageAdmit, m.admit)
 	h.Hook(module.StageTransform, m.transform)
 	h.Handle("GET", "/v1/xfrm/stat", m.showStat)
+	m.handleStates(h)
 	m.publish()
 	return nil
 }

@@ -36,6 +36,7 @@ type Host struct {
 	PathMTUs  int              // by LimitPathMTU
 	MTUs      map[[16]byte]int // what PathMTU answers
 	Hooks     map[module.Stage]module.Hook
+	Handlers  map[string]module.Handler // by method and path, a blank between
 	Routing   module.Router
 }
 
@@ -50,7 +51,7 @@ func NewHost() *Host {
 	return &Host{
 		Manual: clock.NewManual(), Random: rand.New(rand.NewPCG(1, 1)), AddrSnap: module.NewAddrs(nil, nil),
 		Mailbox: make(chan module.Event, 64), Counters: map[string]*module.Counter{}, Params: map[int]module.LinkParams{},
-		MTUs: map[[16]byte]int{}, Hooks: map[module.Stage]module.Hook{},
+		MTUs: map[[16]byte]int{}, Hooks: map[module.Stage]module.Hook{}, Handlers: map[string]module.Handler{},
 	}
 }
 
@@ -67,7 +68,7 @@ func (h *Host) Rand() *rand.Rand { return h.Random }
 func (h *Host) Hook(s module.Stage, f module.Hook) { h.Hooks[s] = f }
 
 // Handle implements [module.Host].
-func (h *Host) Handle(string, string, module.Handler) {}
+func (h *Host) Handle(method, path string, f module.Handler) { h.Handlers[method+" "+path] = f }
 
 // Mail implements [module.Host].
 func (h *Host) Mail(ev module.Event) bool { h.Mailbox <- ev; return true }

@@ -49,6 +49,9 @@ func (a *Algo) check(kind algo.Kind, legacy bool) error {
 
 // checkAlgorithms says whether a state has the algorithms of its protocol.
 func (s *State) checkAlgorithms(legacy bool) error {
+	if s.Comp != "" && s.Proto != proto.Comp {
+		return fmt.Errorf("%w: %s has no comp", ErrInvalid, s.Proto)
+	}
 	switch s.Proto {
 	case proto.Comp:
 		return errors.New("Requested COMP algorithm not found.")
@@ -74,7 +77,7 @@ func (s *State) checkAlgorithms(legacy bool) error {
 		}
 		return nil
 	}
-	if s.AEAD.Name != "" || s.Enc.Name != "" || s.Auth.Name != "" || s.Comp != "" {
+	if s.AEAD.Name != "" || s.Enc.Name != "" || s.Auth.Name != "" {
 		return fmt.Errorf("%w: %s has no algorithms", ErrInvalid, s.Proto)
 	}
 	return nil

@@ -7,8 +7,11 @@ import (
 	"sort"
 )
 
-// fan is the width of both levels of an index: 65,536 buckets.
+// fan is the width of both levels of an index.
 const fan = 256
+
+// Buckets is how many an index has.
+const Buckets = fan * fan
 
 // index finds states by a hash. It is a tree of which a change copies one node of each level, so that a
 // snapshot shares the others; what was copied since the last snapshot, in this edition, is changed in
