@@ -150,22 +150,59 @@ routing:
 	}
 }
 
-func TestShowLoadsToTheSameTree(t *testing.T) {
+func TestTextLoadsToTheSameTree(t *testing.T) {
 	for _, f := range []string{"../../configs/default.yaml", "../../configs/leveret.yaml", "../../configs/minimal.yaml", "../../configs/lab/two-taps.yaml"} {
 		r, err := Load(Options{File: f, Claims: claims})
 		if err != nil {
 			t.Fatal(err)
 		}
-		b, err := Show(r)
+		b, err := Text(r)
 		if err != nil {
 			t.Fatal(err)
 		}
-		again, err := Load(Options{Name: "shown", Text: b, Claims: claims})
+		again, err := Load(Options{Name: "text", Text: b, Claims: claims})
 		if err != nil {
 			t.Fatalf("%s: %v\n%s", f, err, b)
 		}
 		if !reflect.DeepEqual(r.raw, again.raw) || len(Diff(r, again)) != 0 {
-			t.Errorf("%s: differs after Show: %v", f, Diff(r, again))
+			t.Errorf("%s: differs after Text: %v", f, Diff(r, again))
+		}
+	}
+}
+
+// TestSecretsAreHidden: keys of IPsec are neither shown nor compared where it is seen, nor in faults.
+func TestSecretsAreHidden(t *testing.T) {
+	text := func(aead string) string {
+		return `{version: 1, ipsec: {policies: [{selector: {key: 7}}], states: [{name: a, aead: ` + aead + `, auth: {name: y, key_file: /k}}]}}`
+	}
+	a, b := load(t, text(`{name: x, key: "0x0102"}`)), load(t, text(`{name: x, key: "0x0103"}`))
+	shown, err := Show(a)
+	if err != nil || strings.Contains(string(shown), "0102") || !strings.Contains(string(shown), "key: <hidden>") || !strings.Contains(string(shown), "key: 7") ||
+		!strings.Contains(string(shown), "key_file: /k") {
+		t.Errorf("%s, %v", shown, err)
+	}
+	if got, want := Diff(a, b), []Change{{"ipsec.states[a].aead.key", "<hidden>", "<hidden>"}}; !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v", got)
+	}
+	if got := Diff(a, a); len(got) != 0 {
+		t.Errorf("got %v", got)
+	}
+	for aead, want := range map[string]string{
+		`{name: x, key: 0x0102}`: "ipsec.states[a].aead.key: want text", `{name: x, key_file: 0x0102}`: "ipsec.states[a].aead.key_file: want text",
+		`"0x0102"`: "ipsec.states[a].aead: want keys and values", `{name: 258}`: "ipsec.states[a].aead.name: want text, got the number 258",
+	} {
+		r := load(t, text(aead))
+		var states []struct {
+			Name string `mapstructure:"name"`
+			AEAD struct {
+				Name    string `mapstructure:"name"`
+				Key     string `mapstructure:"key"`
+				KeyFile string `mapstructure:"key_file"`
+			} `mapstructure:"aead"`
+			Auth map[string]string `mapstructure:"auth"`
+		}
+		if err := r.Sections["ipsec.states"].Decode(&states); err == nil || !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("%s: %v", aead, err)
 		}
 	}
 }

@@ -51,6 +51,9 @@ type position struct {
 }
 
 func (d *decoder) fault(at place, msg, rfc string) {
+	if nearSecret.MatchString(at.key) {
+		msg, _, _ = strings.Cut(msg, ", got ")
+	}
 	pos := d.lines[at.key]
 	for k := at.key; pos.file == "" && k != ""; {
 		i := strings.LastIndexAny(k, ".[")

@@ -2,37 +2,85 @@ package config
 
 import (
 	"fmt"
+	"regexp"
 	"strconv"
 
 	"go.yaml.in/yaml/v3"
 )
 
-// Show returns the configuration as YAML that loads to the same tree.
-func Show(r *Root) ([]byte, error) { return yaml.Marshal(r.raw) }
+// Text returns the configuration as YAML that loads to the same tree.
+func Text(r *Root) ([]byte, error) { return yaml.Marshal(r.raw) }
 
-// Change is one difference between two configurations. Old or New is "" for what is added or gone.
+// Show returns the configuration as YAML for people: without its secrets.
+func Show(r *Root) ([]byte, error) { return yaml.Marshal(hide(r.raw, place{})) }
+
+// isSecret finds the keys of IPsec, by the key of a place.
+var isSecret = regexp.MustCompile(`^ipsec\.states\[\d+\]\.(aead|enc|auth)\.key$`)
+
+// nearSecret finds where one may stand by mistake, too: faults do not repeat what is there.
+var nearSecret = regexp.MustCompile(`^ipsec\.states\[\d+\]\.(aead|enc|auth)(\.key|\.key_file)?$`)
+
+// hidden is what is shown of a secret.
+const hidden = "<hidden>"
+
+// hide returns a tree without its secrets.
+func hide(v any, at place) any {
+	switch x := v.(type) {
+	case map[string]any:
+		out := make(map[string]any, len(x))
+		for k, e := range x {
+			out[k] = hide(e, at.child(k))
+		}
+		return out
+	case []any:
+		out := make([]any, len(x))
+		for i, e := range x {
+			out[i] = hide(e, at.item(i, nil))
+		}
+		return out
+	}
+	if isSecret.MatchString(at.key) {
+		return hidden
+	}
+	return v
+}
+
+// Change is one difference between two configurations. Old or New is "" for what is added or gone; secrets are hidden.
 type Change struct{ Path, Old, New string }
 
 // Diff lists what differs from old to next, by path.
 func Diff(old, next *Root) []Change {
-	a, b := map[string]string{}, map[string]string{}
+	a, b := map[string]leaf{}, map[string]leaf{}
 	flatten(old.raw, place{}, a)
 	flatten(next.raw, place{}, b)
 	var out []Change
 	for _, k := range sortedKeys(a) {
 		if b[k] != a[k] {
-			out = append(out, Change{Path: k, Old: a[k], New: b[k]})
+			out = append(out, Change{Path: k, Old: a[k].shown(), New: b[k].shown()})
 		}
 	}
 	for _, k := range sortedKeys(b) {
 		if _, ok := a[k]; !ok {
-			out = append(out, Change{Path: k, New: b[k]})
+			out = append(out, Change{Path: k, New: b[k].shown()})
 		}
 	}
 	return out
 }
 
-func flatten(v any, at place, into map[string]string) {
+// leaf is a value of a tree; the zero leaf is none.
+type leaf struct {
+	text   string
+	secret bool
+}
+
+func (l leaf) shown() string {
+	if l.secret {
+		return hidden
+	}
+	return l.text
+}
+
+func flatten(v any, at place, into map[string]leaf) {
 	switch x := v.(type) {
 	case map[string]any:
 		for k, e := range x {
@@ -49,8 +97,8 @@ func flatten(v any, at place, into map[string]string) {
 			flatten(e, p, into)
 		}
 	case string:
-		into[at.path] = strconv.Quote(x)
+		into[at.path] = leaf{strconv.Quote(x), isSecret.MatchString(at.key)}
 	default:
-		into[at.path] = fmt.Sprint(x)
+		into[at.path] = leaf{fmt.Sprint(x), isSecret.MatchString(at.key)}
 	}
 }

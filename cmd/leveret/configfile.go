@@ -195,7 +195,7 @@ func (c *cli) configText(file string) ([]byte, error) {
 	if err != nil {
 		return nil, asFaults(file, err)
 	}
-	return config.Show(root)
+	return config.Text(root)
 }
 
 func (c *cli) printChanges(res api.ConfigResult) error {

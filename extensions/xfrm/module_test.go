@@ -199,7 +199,7 @@ func TestConfigFaults(t *testing.T) {
 		{policy(func(c *PolicyConfig) { c.Templates = []TemplateConfig{{Proto: "hao", Mode: "ro"}} }), "[0]: Protocol not supported: the headers of Mobile IPv6 (hao, route2)"},
 		{policy(func(c *PolicyConfig) { c.Templates[0].Src, c.Templates[0].Dst = addr("10.0.0.1"), addr("10.0.0.2") }), "[0]: Address family not supported by protocol: IPv4"},
 		{sections(nil, []PolicyConfig{protect("a"), protect("a")}), "[1]: a policy above is for the same packets"},
-		{state(func(c *sad.StateConfig) { c.AEAD.Key, c.AEAD.KeyFile = "", "keys/x" }), "[0].aead.key_file: keys/x: want a path from the root"},
+		{state(func(c *sad.StateConfig) { c.AEAD.Key, c.AEAD.KeyFile = "", "keys/x" }), "[0].aead.key_file: want a path from the root"},
 		{state(func(c *sad.StateConfig) { c.Sel = "proto x" }), `[0].sel: proto: "x" is no protocol`},
 		{state(func(c *sad.StateConfig) { c.IfID = 1 }), "[0]: Protocol not supported: XFRM interfaces (if_id)"},
 		{state(func(c *sad.StateConfig) { c.Mode = "beet" }), "[0]: Invalid argument: mode beet needs a sel with both addresses"},

@@ -63,7 +63,7 @@ type Drop struct {
 // Config is the answer of GET /v1/config.
 type Config struct {
 	Source string `json:"source"`
-	YAML   string `json:"yaml"` // the configuration in force, secrets left out
+	YAML   string `json:"yaml"` // the configuration in force, secrets hidden
 }
 
 // ConfigRequest is the body of POST /v1/config/apply and POST /v1/config/diff. Without YAML the
