@@ -193,7 +193,7 @@ func (c *cli) connectionFlags(fs *pflag.FlagSet) {
 // behind it.
 func (c *cli) outputFlags(fs *pflag.FlagSet) {
 	c.connectionFlags(fs)
-	fs.CountVarP(&c.stats, "stats", "s", "show statistics (link, addr, neigh, flush)")
+	fs.CountVarP(&c.stats, "stats", "s", "show statistics (link, addr, neigh, xfrm state, flush)")
 	fs.BoolVarP(&c.details, "details", "d", false, "show more (link, addr, route)")
 	fs.BoolVarP(&c.oneline, "oneline", "o", false, "one record a line; '\\' stands for the line ends inside")
 	fs.BoolVarP(&c.timestamp, "timestamp", "t", false, "monitor: show when")
