@@ -13,7 +13,7 @@
 // State it owns: the databases (package sad, package spd), for each SA its ciphers and replay window (type work; an SA
 // is sequential by nature, so it has a lock, see docs/adr/0005), the numbers that IVs begin with.
 //
-// Cores: selector, spd, sad, replay, algo, esp, ah.
+// Cores: selector, spd, sad, replay, algo, esp, ah. What commands and monitor get and send is in package xfrmapi.
 //
 // Limits: 131,072 states, 1,024 of them larval, 1,048,576 policies. A packet goes through 6 SAs at most. Outer and
 // inner packets are IPv6. Refused: IPComp, the headers of Mobile IPv6 (hao, route2), XFRM interfaces (if_id), lifetimes
