@@ -20,7 +20,7 @@ const root = "../.."
 var pure = []string{
 	"appliance/wire", "extensions/ndp/nud", "extensions/ndp/dad", "extensions/ndp/mld", "extensions/ndp/ndwire",
 	"extensions/ndp/radv", "extensions/ndp/rtrsol", "extensions/ndp/slaac", "extensions/ndp/routers",
-	"extensions/mip6/bcache", "extensions/mip6/bulist", "extensions/mip6/rr", "extensions/mip6/wire",
+	"extensions/mip6/bcache", "extensions/mip6/bulist", "extensions/mip6/halist", "extensions/mip6/rr", "extensions/mip6/wire",
 	"extensions/policyroute/fib", "extensions/policyroute/nexthop", "extensions/policyroute/rule", "extensions/policyroute/srcsel",
 	"extensions/xfrm/ah", "extensions/xfrm/algo", "extensions/xfrm/esp", "extensions/xfrm/proto", "extensions/xfrm/replay", "extensions/xfrm/selector", "extensions/xfrm/spd",
 }
