@@ -1,6 +1,7 @@
 package bcache
 
 import (
+	"math"
 	"net/netip"
 	"slices"
 	"time"
@@ -192,28 +193,28 @@ func (c *Cache) deregister(r *request, e *entry) Outcome {
 // grant is the lifetime of a registration in units: no more than was asked for, than the prefix is valid, than
 // policy has it.
 func (a *Agent) grant(now clock.Instant, asked uint16) uint16 {
-	g := min(asked, left(now, a.Valid))
+	g := min(int64(asked), left(now, a.Valid))
 	if a.MaxLifetime > 0 {
-		g = min(g, uint16(min(max(a.MaxLifetime/unit, 1), 65535)))
+		g = min(g, max(int64(a.MaxLifetime/unit), 1))
 	}
-	return g
+	return uint16(g)
 }
 
 // status is 1 where the prefix is deprecated, becomes so while the binding holds, or is invalid when it ends;
 // compared in units (RFC 6275 10.3.1).
 func (a *Agent) status(now clock.Instant, lifetime uint16) wire.Status {
-	if left(now, a.Preferred) < lifetime || a.Valid != clock.Never && left(now, a.Valid) <= lifetime {
+	if left(now, a.Preferred) < int64(lifetime) || left(now, a.Valid) <= int64(lifetime) {
 		return wire.AcceptedPrefixDiscovery
 	}
 	return wire.Accepted
 }
 
-// left is the time until then in whole units; 65535 when it is that long or longer.
-func left(now, then clock.Instant) uint16 {
+// left is the time until then in whole units.
+func left(now, then clock.Instant) int64 {
 	if then == clock.Never {
-		return 65535
+		return math.MaxInt64
 	}
-	return uint16(min(max(then.Sub(now)/unit, 0), 65535))
+	return max(int64(then.Sub(now)/unit), 0)
 }
 
 // mobileNetworks returns the networks of a mobile router's registration (RFC 3963 6.2): those it lists, if each

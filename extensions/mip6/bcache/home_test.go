@@ -94,7 +94,8 @@ func TestRegistration(t *testing.T) {
 			if seq == 0 {
 				seq = u.seq
 			}
-			if o.Reply.Status != c.status || o.Reply.Sequence != seq || o.Reply.Signed || o.Reply.To != u.src || o.Reply.RoutingHeader != u.home.IsValid() || o.Reply.Home != home && c.want != BadHome {
+			if o.Reply.Status != c.status || o.Reply.Sequence != seq || o.Reply.Signed || o.Reply.To != u.src ||
+				o.Reply.RoutingHeader != u.home.IsValid() || o.Reply.Home != home && c.want != BadHome {
 				t.Errorf("reply %+v, want status %v, sequence %d", o.Reply, c.status, seq)
 			}
 			if (c.change == Updated) != (o.Reply.Lifetime != 0) {
@@ -180,6 +181,8 @@ func TestGrantedAtHome(t *testing.T) {
 	}{
 		{"as asked for", 1000, 0, 0, 0, 1000, wire.Accepted},
 		{"the longest", 65535, 0, 0, 0, 65535, wire.Accepted},
+		{"the longest, of a prefix that is valid for longer", 65535, 2592000 * second, 604800 * second, 0, 65535, wire.Accepted},
+		{"the longest, of a prefix that is valid for as long", 65535, 262143 * second, 0, 0, 65535, wire.AcceptedPrefixDiscovery},
 		{"limited here", 1000, 0, 0, time.Hour, 900, wire.Accepted},
 		{"limited here to less than a unit", 1000, 0, 0, time.Second, 1, wire.Accepted},
 		{"limited by the valid lifetime", 1000, 403 * second, 0, 0, 100, wire.AcceptedPrefixDiscovery},

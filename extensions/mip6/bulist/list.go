@@ -132,7 +132,6 @@ type entry struct {
 	sentFor  netip.Addr
 	sentLife uint16
 	kbm      rr.Key
-	signed   bool
 	resyncs  int // 135 in a row
 	restarts int // expired nonces in a row
 

@@ -60,7 +60,8 @@ func TestRegister(t *testing.T) {
 func TestBackOff(t *testing.T) {
 	r := newRig(t)
 	x := r.only(r.l.Register(r.now, Registration{Home: home, Agent: agent, CareOf: careOf, Lifetime: 1000}), SendBU)
-	for i, want := range []time.Duration{1500 * time.Millisecond, 3 * time.Second, 6 * time.Second, 12 * time.Second, 24 * time.Second, 32 * time.Second, 32 * time.Second, 32 * time.Second} {
+	for i, want := range []time.Duration{1500, 3000, 6000, 12_000, 24_000, 32_000, 32_000, 32_000} {
+		want *= time.Millisecond
 		d, out := r.wait()
 		wantKinds := []Action{SendBU}
 		if i == 4 {
