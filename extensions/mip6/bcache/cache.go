@@ -247,9 +247,8 @@ func (c *Cache) end(now clock.Instant, e *entry, deleted bool) {
 	}
 	until := e.replay
 	if e.Home {
-		until = now
 		if deleted {
-			e.ended, until = now, now.Add(MaxDeleteTimeout)
+			e.ended, until = now, max(until, now.Add(MaxDeleteTimeout))
 		}
 		if e.keep {
 			until = clock.Never

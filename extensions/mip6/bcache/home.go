@@ -85,12 +85,13 @@ func (c *Cache) tentative(e *entry, p *pending) Outcome {
 	if live(e) {
 		o.Before = e.binding()
 	}
-	if e != nil && !e.Home { // the memory of a binding as correspondent
-		c.forget(e)
-		e = nil
-	}
-	if e == nil {
-		e = &entry{Binding: Binding{Key: r.key, Home: true}, at: -1}
+	if e == nil || !e.Home {
+		next := &entry{Binding: Binding{Key: r.key, Home: true}, at: -1}
+		if e != nil { // the memory of a binding as correspondent goes on in this one
+			next.replay = e.replay
+			c.forget(e)
+		}
+		e = next
 		c.insert(e)
 	}
 	if e.State != Tentative {

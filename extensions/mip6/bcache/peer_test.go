@@ -208,20 +208,35 @@ func TestReplay(t *testing.T) {
 				r.c.Unreachable(r.now, Key{cn, home}, careOf)
 			}
 		}},
+		{"registered at home then, and ended", func(r *rig, k tokens) {
+			u := r.peer(101, 0, k)
+			u.dst = agent
+			r.send(u)
+			r.policy.Agent = homeAgent()
+			r.register(registration(7, 5))
+			r.c.DADDone(r.now, Key{agent, home}, false)
+			r.now += 20 * second
+			r.c.Tick(r.now)
+			r.policy.Agent = nil
+		}},
 		{"removed by hand", func(r *rig, _ tokens) { r.c.Remove(r.now, Key{cn, home}) }},
 	} {
 		r := newRig(t, roomy)
 		k := r.tokens(home, careOf)
 		start := r.now
-		recorded := r.build(r.peer(100, 10, k))
+		u := r.peer(100, 10, k)
+		if c.name == "registered at home then, and ended" {
+			u.dst = agent
+		}
+		recorded := r.build(u)
 		r.c.Update(r.now, recorded, r.policy, r.nonces)
 		c.end(r, k)
 		r.check()
-		e, ok := r.c.Get(Key{cn, home})
+		e, ok := r.c.Get(Key{u.dst, home})
 		if !ok || c.name != "it holds" && e.State != Ended {
 			t.Errorf("%s: %v, %v", c.name, e.State, ok)
 		}
-		if _, ok := r.c.Lookup(Key{cn, home}); ok != (c.name == "it holds") {
+		if _, ok := r.c.Lookup(Key{u.dst, home}); ok != (c.name == "it holds") {
 			t.Errorf("%s: bound %v", c.name, ok)
 		}
 		for ; r.now < start+250*second; r.now += 7 * second {
