@@ -20,6 +20,7 @@ const root = "../.."
 var pure = []string{
 	"appliance/wire", "extensions/ndp/nud", "extensions/ndp/dad", "extensions/ndp/mld", "extensions/ndp/ndwire",
 	"extensions/ndp/radv", "extensions/ndp/rtrsol", "extensions/ndp/slaac", "extensions/ndp/routers",
+	"extensions/mip6/bcache", "extensions/mip6/bulist", "extensions/mip6/halist", "extensions/mip6/rr", "extensions/mip6/wire",
 	"extensions/policyroute/fib", "extensions/policyroute/nexthop", "extensions/policyroute/rule", "extensions/policyroute/srcsel",
 	"extensions/xfrm/ah", "extensions/xfrm/algo", "extensions/xfrm/esp", "extensions/xfrm/proto", "extensions/xfrm/replay", "extensions/xfrm/selector", "extensions/xfrm/spd",
 }
@@ -35,6 +36,12 @@ var rules = []struct {
 	{"extensions/xfrm", "", "leveret/extensions/ndp", "extensions know each other by interfaces that cmd/leveret joins"},
 	{"extensions/xfrm", "", "leveret/extensions/policyroute", "extensions know each other by interfaces that cmd/leveret joins"},
 	{"extensions/policyroute", "", "leveret/extensions/ndp", "extensions know each other by interfaces that cmd/leveret joins"},
+	{"extensions/mip6", "", "leveret/extensions/ndp", "extensions know each other by interfaces that cmd/leveret joins"},
+	{"extensions/mip6", "", "leveret/extensions/policyroute", "extensions know each other by interfaces that cmd/leveret joins"},
+	{"extensions/mip6", "", "leveret/extensions/xfrm", "extensions know each other by interfaces that cmd/leveret joins"},
+	{"extensions/ndp", "", "leveret/extensions/mip6", "extensions know each other by interfaces that cmd/leveret joins"},
+	{"extensions/policyroute", "", "leveret/extensions/mip6", "extensions know each other by interfaces that cmd/leveret joins"},
+	{"extensions/xfrm", "", "leveret/extensions/mip6", "extensions know each other by interfaces that cmd/leveret joins"},
 	{"extensions", "", "leveret/appliance/datapath", "an extension sees the packet path through module.Host"},
 	{"extensions", "", "leveret/appliance/config", "an extension sees its configuration through module.Section"},
 	{"extensions", "", "leveret/appliance/netstack", "an extension sees the host stack through the packet path"},
@@ -45,7 +52,7 @@ var rules = []struct {
 }
 
 // allowedInPure are the imports of cores beside the standard library.
-var allowedInPure = []string{"leveret/appliance/clock", "leveret/appliance/wire", "leveret/extensions/ndp/ndwire", "github.com/gaissmai/bart", "github.com/dchest/siphash",
+var allowedInPure = []string{"leveret/appliance/clock", "leveret/appliance/wire", "leveret/extensions/ndp/ndwire", "leveret/extensions/mip6/rr", "leveret/extensions/mip6/wire", "github.com/gaissmai/bart", "github.com/dchest/siphash",
 	"leveret/extensions/xfrm/algo", "leveret/extensions/xfrm/proto", "leveret/extensions/xfrm/selector", "golang.org/x/crypto/chacha20poly1305"}
 
 // forbiddenInPure are the parts of the standard library that make a core impure.
