@@ -69,7 +69,8 @@ type Packet struct {
 	Tunneled bool
 	// Protected: the transform stage is done with it.
 	Protected bool
-	// MTU is how long the packet may be, where the transform stage drops it for [TooBig].
+	// MTU is how long the packet may be: where the transform stage drops it for [TooBig], and before that if the link
+	// it leaves by is of kind ipsec.
 	MTU int
 	// Upper is what this packet, a fragment that this node has made, is a fragment of; the zero value: it is none.
 	Upper Upper

@@ -109,6 +109,21 @@ func (in *opening) open(v *view) packet.Verdict {
 	}
 	p.ComeThrough(s)
 	p.GSO = packet.GSO{} // what the port knew was of the outer packet
+	verdict := in.inner(s)
+	if s.IfID == 0 || verdict != packet.Again {
+		return verdict
+	}
+	l := m.host.Links().IfID(s.IfID)
+	if l == nil || !l.Up {
+		// DEVIATION(Linux): it leaves the packet on the link that it came in by, where policies without if_id are asked.
+		return m.drop(packet.XfrmInNoPols)
+	}
+	p.In = l.Index
+	return packet.Arrived
+}
+
+// inner makes the packet what the SA protected.
+func (in *opening) inner(s *sad.State) packet.Verdict {
 	switch s.Mode {
 	case proto.Tunnel:
 		return in.tunnel(s)
