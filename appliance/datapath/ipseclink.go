@@ -21,13 +21,10 @@ func (w *Worker) arrived(p *packet.Packet) packet.Verdict {
 }
 
 // ipsecLink is stages 5 to 8 of a packet that is routed to such a link: it is never sent as it is. Who sent one that no
-// SA takes is told, as of a neighbor that is not there.
+// SA takes is told, as of a neighbor that is not there. What another such link or a policy has protected is taken, too:
+// room for headers bounds how often.
 func (w *Worker) ipsecLink(p *packet.Packet, l *module.Link) packet.Verdict {
 	c := &w.count.links[l.Index&linkMask]
-	if p.Protected { // what such a link or a tunnel sends may not be routed to one: it could be the same
-		c.collisions.add(1)
-		return packet.Drop(packet.IPsecLinkLoop)
-	}
 	if p.MTU = routeMTU(l, p.Route); p.In == 0 {
 		p.MTU = w.pathMTU(p, l)
 	}

@@ -6,7 +6,7 @@ import (
 )
 
 // transform is stage 5: what policies want of a packet that has a route. What is wrapped up in a tunnel is a packet of
-// this node from here on, and is routed again; no packet comes to be transformed twice. Then packets in transit are
+// this node from here on, and is routed again; only a link of kind ipsec transforms it once more. Then packets in transit are
 // compared with the MTU: fragmenting is for their sources.
 func (w *Worker) transform(p *packet.Packet) packet.Verdict {
 	l := w.linkOf(p.Out)

@@ -20,6 +20,5 @@
 //
 // Limits: 131,072 states, 1,024 of them larval, 1,048,576 policies. A packet goes through 6 SAs at most. Outer and
 // inner packets are IPv6. Refused: IPComp, the headers of Mobile IPv6 (hao, route2), lifetimes of policies. A packet that
-// waits for an SA is dropped, and the key manager asked once in 30 seconds. What SAs have protected does not leave by a
-// link of kind ipsec, not even by another one.
+// waits for an SA is dropped, and the key manager asked once in 30 seconds.
 package xfrm

@@ -100,6 +100,13 @@ func (in *opening) open(v *view) packet.Verdict {
 	case (s.Encap.Type != 0) != (in.udpAt != 0):
 		return m.drop(packet.XfrmInStateMismatch)
 	}
+	if id := m.ifID(p.In); id != 0 && id != s.IfID {
+		// The policies of the link that it came by are for what it is, those of the next for what is inside.
+		if verdict := m.admit(p); verdict != packet.Continue {
+			return verdict
+		}
+		p.Forget()
+	}
 	now := m.host.Clock().Now()
 	if r := in.verify(now, s, b, seq); r != packet.NoReason {
 		return m.drop(r)

@@ -89,11 +89,9 @@ func TestIfIDOutMTU(t *testing.T) {
 		}
 	}
 	b := withLinks(t, "out")
-	for _, out := range []int{5, 6} {
-		b.Routing.(*fixedRoute).out = out
-		if v := b.m.transform(by(5, clearPacket(0))); v != packet.Drop(packet.IPsecLinkLoop) {
-			t.Errorf("the outer packet would leave by %d: %s", out, v)
-		}
+	b.Routing.(*fixedRoute).out = 5
+	if v := b.m.transform(by(5, clearPacket(0))); v != packet.Drop(packet.IPsecLinkLoop) {
+		t.Errorf("the outer packet would leave by the link: %s", v)
 	}
 	if n, _ := b.m.states()[1].NextSeq(); n != 1 {
 		t.Errorf("numbers are used: %d", n)
@@ -146,6 +144,42 @@ func TestIfIDIn(t *testing.T) {
 	to.LinkList = to.LinkList[:1]
 	if v := to.m.input(arrived(in.Bytes())); v != packet.Drop(packet.XfrmInNoPols) {
 		t.Errorf("there is no such link: %s", v)
+	}
+}
+
+// TestLinkInLink: the outer packet of one link goes by another. Where it arrives the policies of that have to let it in.
+func TestLinkInLink(t *testing.T) {
+	from, to := withLinks(t, "out"), withLinks(t, "in", "fwd")
+	through := func() *packet.Packet {
+		p := by(5, clearPacket(100))
+		for _, out := range []int{6, 1} {
+			from.Routing.(*fixedRoute).out = out
+			if v := from.m.transform(p); v != packet.Forward {
+				t.Fatal(v)
+			}
+			p.Out, p.Route = out, &packet.Route{}
+		}
+		return p
+	}
+	p := through()
+	q := arrived(p.Bytes())
+	if v := to.m.input(q); v != packet.Arrived || q.In != 6 {
+		t.Fatalf("%s on %d", v, q.In)
+	}
+	if v := to.m.input(q); v != packet.Arrived || q.In != 5 || len(q.Came()) != 1 || !bytes.Equal(q.Bytes(), clearPacket(100).Bytes()) {
+		t.Fatalf("%s on %d\n% x", v, q.In, q.Bytes())
+	}
+	if v := to.m.admit(q); v != packet.Continue {
+		t.Error(v)
+	}
+	p = through()
+	to.apply(sections([]sad.StateConfig{
+		change(gcm(0x1005), func(s *sad.StateConfig) { s.IfID = 5 }), change(gcm(0x1006), func(s *sad.StateConfig) { s.IfID = 6 }),
+	}, []PolicyConfig{change(protect("7"), func(p *PolicyConfig) { p.Dir, p.IfID = "in", 5 })}))
+	q = arrived(p.Bytes())
+	to.m.input(q)
+	if v := to.m.input(q); v != packet.Drop(packet.XfrmInNoPols) || q.In != 6 {
+		t.Errorf("no policy in for the outer link: %s on %d", v, q.In)
 	}
 }
 

@@ -246,7 +246,7 @@ func (m *Module) pathMTU(b *bundle, p *packet.Packet) (int, packet.Reason) {
 	if l == nil {
 		return 0, packet.XfrmOutBundleGenError
 	}
-	if l.IfID != 0 { // nothing would ever get to a wire
+	if l.IfID != 0 && l.Index == p.Out { // nothing would ever get to a wire
 		return 0, packet.IPsecLinkLoop
 	}
 	mtu := l.MTU
