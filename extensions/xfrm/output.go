@@ -55,7 +55,8 @@ func flowOut(p *packet.Packet) (selector.Flow, packet.Reason) {
 	return f, packet.NoReason
 }
 
-// protect does what the policies out say.
+// protect does what the policies out say. DEVIATION(Linux): it asks those without if_id before a packet gets to an XFRM
+// interface, too. Here they are not for what is routed to a link of kind ipsec: the route says which policies are.
 func (m *Module) protect(v *view, p *packet.Packet, f *selector.Flow) packet.Verdict {
 	f.Link, f.Mark = p.Out, p.Mark
 	ifID := m.ifID(p.Out)
