@@ -69,7 +69,10 @@ func (a *Appliance) linkList() []api.Link {
 		c := st.Links[l.Index]
 		j.Stats64 = &api.Stats64{
 			RX: api.Direction{Bytes: c.RxOctets, Packets: c.RxPackets},
-			TX: api.Direction{Bytes: c.TxOctets, Packets: c.TxPackets, Dropped: c.TxFailed},
+			TX: api.Direction{
+				Bytes: c.TxOctets, Packets: c.TxPackets, Errors: c.TxCarrier + c.TxCollisions, Dropped: c.TxFailed + c.TxCarrier + c.TxCollisions,
+				CarrierErrors: c.TxCarrier, Collisions: c.TxCollisions,
+			},
 		}
 		out = append(out, j)
 	}
@@ -262,6 +265,7 @@ func (a *Appliance) getStats(context.Context, module.Request) (any, error) {
 		c := st.Links[l.Index]
 		out["link/"+l.Name] = map[string]uint64{
 			"rx_packets": c.RxPackets, "rx_bytes": c.RxOctets, "tx_packets": c.TxPackets, "tx_bytes": c.TxOctets, "tx_dropped": c.TxFailed,
+			"tx_carrier_errors": c.TxCarrier, "tx_collisions": c.TxCollisions,
 		}
 	}
 	return out, nil

@@ -40,7 +40,7 @@ func (s *linkState) snapshot() *module.Link {
 	}
 	return &module.Link{
 		Index: s.index, Name: s.cfg.Name, Kind: s.port.Kind(), HostDevice: s.port.HostDevice(),
-		Ethernet: caps.Ethernet, MAC: s.port.MAC(),
+		Ethernet: caps.Ethernet, MAC: s.port.MAC(), IfID: s.cfg.IfID,
 		DeviceMTU: s.state.MTU, MTU: mtu, HopLimit: hops,
 		Up: s.up, Carrier: s.state.Carrier, Forwarding: *s.cfg.Forwarding,
 		Checksum: caps.Checksum, TSO: caps.TSO, USO: caps.USO,
@@ -187,6 +187,10 @@ func linkJSON(l *module.Link) api.Link {
 			Kind: l.Kind, HostDevice: l.HostDevice, Forwarding: l.Forwarding,
 			Checksum: l.Checksum, TSO: l.TSO, USO: l.USO,
 		},
+	}
+	if l.IfID != 0 {
+		j.LinkInfo.Kind = "xfrm" // iproute2's word
+		j.LinkInfo.IfID = fmt.Sprintf("%#x", l.IfID)
 	}
 	if l.Ethernet {
 		j.LinkType, j.Address, j.Broadcast = "ether", macString(l.MAC), "ff:ff:ff:ff:ff:ff"

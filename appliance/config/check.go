@@ -97,13 +97,14 @@ var kinds = map[string]struct{ needs, may []string }{
 	"fd":        {[]string{"fd"}, []string{"offload", "mac"}},
 	"pipe":      {nil, []string{"mac", "peer"}},
 	"dummy":     {nil, nil},
+	"ipsec":     {[]string{"if_id"}, nil},
 }
 
 func (l *loader) checkLinks(r *Root) {
 	if len(r.Links) > maxLinks {
 		l.fault(place{"links", "links"}, fmt.Sprintf("%d links: %d is the limit", len(r.Links), maxLinks), "")
 	}
-	seen := map[string]bool{}
+	seen, ifIDs := map[string]bool{}, map[uint32]string{}
 	raw, _ := r.raw["links"].([]any)
 	for i := range r.Links {
 		k := &r.Links[i]
@@ -116,7 +117,13 @@ func (l *loader) checkLinks(r *Root) {
 		}
 		seen[k.Name] = true
 		l.checkKind(at, k, raw[i])
-		for _, key := range []string{"mtu", "queues"} { // zero stands for "not written"
+		if k.Kind == "ipsec" && k.IfID != 0 {
+			if other := ifIDs[k.IfID]; other != "" {
+				l.fault(at.child("if_id"), fmt.Sprintf("%#x is that of link %s above", k.IfID, other), "")
+			}
+			ifIDs[k.IfID] = k.Name
+		}
+		for _, key := range []string{"mtu", "queues", "if_id"} { // zero stands for "not written"
 			if m, _ := raw[i].(map[string]any); fmt.Sprint(m[key]) == "0" {
 				l.fault(at.child(key), "0 is too small", "")
 			}
@@ -151,7 +158,7 @@ func (l *loader) checkKind(at place, k *Link, raw any) {
 			l.fault(at.child(key), fmt.Sprintf("kind %s needs it", k.Kind), "")
 		}
 	}
-	for _, key := range []string{"host_device", "netns", "fd", "peer", "mac", "queues", "offload"} {
+	for _, key := range []string{"host_device", "netns", "fd", "peer", "mac", "queues", "offload", "if_id"} {
 		if _, ok := written[key]; ok && !slices.Contains(rules.needs, key) && !slices.Contains(rules.may, key) {
 			l.fault(at.child(key), fmt.Sprintf("kind %s does not have it", k.Kind), "")
 		}
@@ -186,7 +193,7 @@ func (l *loader) checkLinkLocal(at place, k *Link) {
 	case "auto", "none":
 		return
 	case "eui64":
-		if k.Kind == "tun" || k.Kind == "dummy" {
+		if k.Kind == "tun" || k.Kind == "dummy" || k.Kind == "ipsec" {
 			l.fault(at.child("link_local"), "eui64: the link has no Ethernet address to make it from", "RFC 4291 2.5.1")
 		}
 		return

@@ -84,6 +84,7 @@ type Link struct {
 	Netns      string    `mapstructure:"netns"` // where host_device is: a name below /run/netns, or a path
 	FD         int       `mapstructure:"fd"`    // kind fd: the inherited descriptor
 	Peer       string    `mapstructure:"peer"`  // kind pipe: the link at the other end
+	IfID       uint32    `mapstructure:"if_id"` // kind ipsec: of its SAs and policies
 	MAC        MAC       `mapstructure:"mac"`
 	MTU        int       `mapstructure:"mtu"`
 	Queues     int       `mapstructure:"queues"`

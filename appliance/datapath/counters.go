@@ -23,7 +23,10 @@ func (c *cell) add(n uint64) { atomic.StoreUint64(&c.v, c.v+n) }
 func (c *cell) load() uint64 { return atomic.LoadUint64(&c.v) }
 
 // linkCells is one worker's account of one link.
-type linkCells struct{ rxPackets, rxOctets, txPackets, txOctets, txFailed cell }
+type linkCells struct {
+	rxPackets, rxOctets, txPackets, txOctets, txFailed cell
+	noCarrier, collisions                              cell // of links of kind ipsec
+}
 
 func (l *linkCells) received(n, octets uint64) {
 	l.rxPackets.add(n)
@@ -75,6 +78,8 @@ type offPath struct {
 // LinkStats is the account of one link: 64 bits each, never going back.
 type LinkStats struct {
 	RxPackets, RxOctets, TxPackets, TxOctets, TxFailed uint64
+	// Of links of kind ipsec, as Linux counts: what no SA takes, and what would come back to such a link.
+	TxCarrier, TxCollisions uint64
 }
 
 // Stats is the sum over all workers at one moment.
@@ -114,13 +119,16 @@ func (p *Path) Stats() *Stats {
 func (s *Stats) sum(c *Counters) {
 	for i := range c.links {
 		l := &c.links[i]
-		if rx, tx, failed := l.rxPackets.load(), l.txPackets.load(), l.txFailed.load(); rx|tx|failed != 0 {
+		rx, tx, failed, carrier, collisions := l.rxPackets.load(), l.txPackets.load(), l.txFailed.load(), l.noCarrier.load(), l.collisions.load()
+		if rx|tx|failed|carrier|collisions != 0 {
 			t := s.Links[i]
 			t.RxPackets += rx
 			t.RxOctets += l.rxOctets.load()
 			t.TxPackets += tx
 			t.TxOctets += l.txOctets.load()
 			t.TxFailed += failed
+			t.TxCarrier += carrier
+			t.TxCollisions += collisions
 			s.Links[i] = t
 		}
 	}
@@ -145,6 +153,8 @@ func (c *Counters) addTo(w *Counters) {
 		a.txPackets.add(b.txPackets.load())
 		a.txOctets.add(b.txOctets.load())
 		a.txFailed.add(b.txFailed.load())
+		a.noCarrier.add(b.noCarrier.load())
+		a.collisions.add(b.collisions.load())
 	}
 	for i := range c.drops {
 		c.drops[i].add(w.drops[i].load())

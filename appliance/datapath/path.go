@@ -3,7 +3,7 @@
 //	port ─▶ s1_rx ─▶ s2_validate ─▶ s3_classify ─┬─ Discovery ─▶ admit ─▶ hooks (ndp)
 //	                       ▲                     ├─ Local ─▶ local.go ─┬─▶ admit ─▶ host stack
 //	                       │                     │                     ├─▶ reassembled: s2 again
-//	                       │                     │                     └─▶ input (xfrm), opened: s2 again
+//	                       │                     │                     └─▶ input (xfrm), opened: s2 again, or s1 of the SA's link
 //	                       └─────────────────────│─────────────────────────┘
 //	                                             └─ Forward ─┐
 //	host stack, modules, icmperr.go, echo ───────────────────┴▶ s4_route ─▶ s5_transform ─▶ s6_fragment ─▶ s7_resolve ─▶ s8_tx ─▶ port
@@ -243,6 +243,8 @@ func (w *Worker) act(p *packet.Packet, v packet.Verdict) {
 		w.act(p, v)
 	case packet.Again:
 		w.act(p, w.again(p))
+	case packet.Arrived:
+		w.act(p, w.arrived(p))
 	case packet.Consumed:
 		p.Release()
 	case packet.Taken:

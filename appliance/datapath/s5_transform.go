@@ -6,9 +6,13 @@ import (
 )
 
 // transform is stage 5: what policies want of a packet that has a route. What is wrapped up in a tunnel is a packet of
-// this node from here on, and is routed again; no packet comes to be transformed twice. Then packets in transit are
+// this node from here on, and is routed again; only a link of kind ipsec transforms it once more. Then packets in transit are
 // compared with the MTU: fragmenting is for their sources.
 func (w *Worker) transform(p *packet.Packet) packet.Verdict {
+	l := w.linkOf(p.Out)
+	if l.IfID != 0 {
+		return w.ipsecLink(p, l)
+	}
 	if len(w.path.hooks[module.StageTransform]) > 0 && !p.Protected {
 		transit := p.In != 0
 		switch v := w.runHooks(module.StageTransform, p); v {
@@ -29,7 +33,7 @@ func (w *Worker) transform(p *packet.Packet) packet.Verdict {
 	if p.In == 0 {
 		return packet.Continue
 	}
-	if mtu := routeMTU(w.linkOf(p.Out), p.Route); p.SegmentLen() > mtu {
+	if mtu := routeMTU(l, p.Route); p.SegmentLen() > mtu {
 		return w.tooLong(p, mtu)
 	}
 	w.count.simple[Forwarded].add(1)

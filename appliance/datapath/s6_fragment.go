@@ -3,6 +3,7 @@ package datapath
 import (
 	"encoding/binary"
 
+	"leveret/appliance/module"
 	"leveret/appliance/packet"
 	"leveret/appliance/wire"
 )
@@ -18,10 +19,7 @@ func (w *Worker) fit(p *packet.Packet) packet.Verdict {
 	if l == nil {
 		return packet.Drop(packet.LinkDown)
 	}
-	mtu := routeMTU(l, p.Route)
-	if m := w.path.pmtu.Lookup(dst(p.Bytes()), w.now); m != 0 && m < mtu {
-		mtu = m
-	}
+	mtu := w.pathMTU(p, l)
 	if p.SegmentLen() <= mtu {
 		return packet.Continue
 	}
@@ -31,6 +29,15 @@ func (w *Worker) fit(p *packet.Packet) packet.Verdict {
 		return packet.Drop(packet.TooBig)
 	}
 	return w.fragment(p, mtu, false)
+}
+
+// pathMTU is the longest packet of this node that the way by l takes.
+func (w *Worker) pathMTU(p *packet.Packet, l *module.Link) int {
+	mtu := routeMTU(l, p.Route)
+	if m := w.path.pmtu.Lookup(dst(p.Bytes()), w.now); m != 0 && m < mtu {
+		mtu = m
+	}
+	return mtu
 }
 
 func (w *Worker) isTCP(p *packet.Packet) bool {

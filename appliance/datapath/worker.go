@@ -199,7 +199,11 @@ func (w *Worker) sendQueued() int {
 	for i, o := range items {
 		items[i] = outgoing{}
 		if o.direct {
-			w.transmit(o.p)
+			if l := w.linkOf(o.p.Out); l != nil && l.IfID != 0 {
+				w.act2(o.p, packet.Continue)
+			} else {
+				w.transmit(o.p)
+			}
 			continue
 		}
 		w.count.simple[Originated].add(1)

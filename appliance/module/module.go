@@ -169,7 +169,7 @@ type Stage int
 // The stages with hooks.
 const (
 	// StageInput has AH, ESP and UDP for this node: Proto, TransOff and ProtoField say where. The hook opens the
-	// packet and wants it looked at Again, drops it, or leaves it as it is.
+	// packet and wants it looked at Again, or as one that has Arrived on the link In; drops it, or leaves it as it is.
 	StageInput Stage = iota
 	// StageAdmit has what is about to be delivered or answered here, and Discovery messages: the hook drops what
 	// must not be.
@@ -177,7 +177,8 @@ const (
 	StageDiscovery // ND and MLD messages for this node: the hook consumes or drops
 	// StageTransform has what has a route, its hop limit decremented: the hook leaves it, changes it in place, wraps
 	// it up into a packet of this node that is to be routed (Forward), wants it Split, or drops it; for TooBig with
-	// the MTU that would do, which its source is told, or this node's packet is fragmented to.
+	// the MTU that would do, which its source is told, or this node's packet is fragmented to. What is to leave by a link
+	// of kind ipsec is not sent if the hook leaves it.
 	StageTransform
 	StageResolve // sets DstMAC for NextHop on Out, or takes a copy and consumes
 	NumStages

@@ -14,6 +14,8 @@ type Link struct {
 	Kind       string
 	HostDevice string
 	Ethernet   bool // has link-layer addresses: resolution, multicast mapping, DAD
+	// IfID of a link of kind ipsec: the SAs and policies with this if_id are its own. 0 = the link is of another kind.
+	IfID       uint32
 	MAC        [6]byte
 	DeviceMTU  int  // the device's
 	MTU        int  // in force for IPv6: the least of device, configuration and RA
@@ -31,16 +33,20 @@ func (l *Link) Usable() bool { return l.Up && l.Carrier }
 // Links is the snapshot of all links. Immutable.
 type Links struct {
 	byIndex []*Link // by index, nil where there is none
+	byIfID  map[uint32]*Link
 }
 
 // NewLinks returns the snapshot of ls.
 func NewLinks(ls []*Link) *Links {
-	s := &Links{}
+	s := &Links{byIfID: map[uint32]*Link{}}
 	for _, l := range ls {
 		if n := l.Index + 1; n > len(s.byIndex) {
 			s.byIndex = append(s.byIndex, make([]*Link, n-len(s.byIndex))...)
 		}
 		s.byIndex[l.Index] = l
+		if l.IfID != 0 {
+			s.byIfID[l.IfID] = l
+		}
 	}
 	return s
 }
@@ -62,6 +68,9 @@ func (s *Links) Name(name string) *Link {
 	}
 	return nil
 }
+
+// IfID returns the link of kind ipsec with that if_id, or nil. No allocation.
+func (s *Links) IfID(id uint32) *Link { return s.byIfID[id] }
 
 // All returns the links in the order of their indexes.
 func (s *Links) All() []*Link {

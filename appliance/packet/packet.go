@@ -69,7 +69,8 @@ type Packet struct {
 	Tunneled bool
 	// Protected: the transform stage is done with it.
 	Protected bool
-	// MTU is how long the packet may be, where the transform stage drops it for [TooBig].
+	// MTU is how long the packet may be: where the transform stage drops it for [TooBig], and before that if the link
+	// it leaves by is of kind ipsec.
 	MTU int
 	// Upper is what this packet, a fragment that this node has made, is a fragment of; the zero value: it is none.
 	Upper Upper
@@ -115,14 +116,14 @@ func (p *Packet) ComeThrough(state any) bool {
 
 // CameLike notes for p the SAs that o has come through.
 func (p *Packet) CameLike(o *Packet) {
-	p.forget()
+	p.Forget()
 	for _, s := range o.Came() {
 		p.ComeThrough(s)
 	}
 }
 
-// forget lets go of the SAs.
-func (p *Packet) forget() {
+// Forget lets go of the SAs that the packet has come through: what was to be said of them has been.
+func (p *Packet) Forget() {
 	if p.cameN != 0 {
 		*p.came, p.cameN = states{}, 0
 	}
@@ -153,7 +154,7 @@ func (p *Packet) Len() int { return p.end - p.off }
 
 // Reset empties the packet and forgets everything about it; the buffer stays.
 func (p *Packet) Reset() {
-	p.forget()
+	p.Forget()
 	*p = Packet{buf: p.buf, home: p.home, came: p.came, off: Headroom, end: Headroom}
 }
 
@@ -203,7 +204,7 @@ func (p *Packet) Clone() *Packet {
 // CopyTo makes dst hold the same octets and metadata; dst must have the room.
 func (p *Packet) CopyTo(dst *Packet) {
 	buf, home := dst.buf, dst.home
-	dst.forget()
+	dst.Forget()
 	came := dst.came
 	*dst = *p
 	dst.buf, dst.home, dst.came, dst.cameN, dst.off, dst.end = buf, home, came, 0, Headroom, Headroom
@@ -231,6 +232,6 @@ func (p *Packet) Zone() int {
 // Own makes the packet one of this node's own that has yet to find its way: what the receive
 // stages learned is forgotten, the octets stay.
 func (p *Packet) Own() {
-	p.forget()
+	p.Forget()
 	*p = Packet{buf: p.buf, off: p.off, end: p.end, home: p.home, came: p.came}
 }

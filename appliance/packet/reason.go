@@ -110,6 +110,8 @@ const (
 	XfrmInDummy
 	XfrmInKeepalive
 	TunnelECN
+	IPsecLinkNoPolicy
+	IPsecLinkLoop
 
 	// icmperr
 	ErrorRateLimited
@@ -213,6 +215,8 @@ var reasons = [NumReasons]struct{ name, ref string }{
 	XfrmInDummy:               {"xfrm_in_dummy", "RFC 4303 2.6"},
 	XfrmInKeepalive:           {"xfrm_in_keepalive", "RFC 3948 2.3"},
 	TunnelECN:                 {"tunnel_ecn", "RFC 6040 4.2"},
+	IPsecLinkNoPolicy:         {"ipsec_link_no_policy", "RFC 4301 5.1"},
+	IPsecLinkLoop:             {"ipsec_link_loop", ""},
 	ErrorRateLimited:          {"error_rate_limited", "RFC 4443 2.4(f)"},
 	ErrorNotAllowed:           {"error_not_allowed", "RFC 4443 2.4(e)"},
 }

@@ -14,6 +14,7 @@ const (
 	Taken                        // ownership has passed on: not even to be released
 	Again                        // it is another packet now: from the validate stage on again
 	Split                        // to be cut into segments, its checksums completed, and to come again
+	Arrived                      // it is another packet now, that came in on link In: from the receive stage on again
 )
 
 const dropBit Verdict = 1 << 15
@@ -28,5 +29,5 @@ func (v Verdict) String() string {
 	if r, ok := v.Dropped(); ok {
 		return "drop " + r.String()
 	}
-	return [...]string{"invalid", "continue", "consumed", "discovery", "local", "forward", "taken", "again", "split"}[v]
+	return [...]string{"invalid", "continue", "consumed", "discovery", "local", "forward", "taken", "again", "split", "arrived"}[v]
 }

@@ -21,9 +21,19 @@ type linkSelect struct {
 
 func (f *linkSelect) words() words {
 	return words{
-		values: map[string]func(string) error{"dev": text(&f.Dev), "type": text(&f.kind)},
+		values: map[string]func(string) error{"dev": text(&f.Dev), "type": kindOf(&f.kind)},
 		flags:  map[string]func(){"up": on(&f.up)},
 		bare:   text(&f.Dev),
+	}
+}
+
+// kindOf reads the configuration's word for a kind, or iproute2's.
+func kindOf(into *string) func(string) error {
+	return func(s string) error {
+		if *into = s; s == "ipsec" {
+			*into = "xfrm"
+		}
+		return nil
 	}
 }
 
@@ -123,7 +133,7 @@ func linkText(l api.Link) []string {
 		"    " + line("link/"+l.LinkType, l.Address, pair("brd", l.Broadcast)),
 	}
 	if i := l.LinkInfo; i != nil {
-		lines = append(lines, "    "+line(i.Kind, pair("host_device", i.HostDevice), "forwarding "+onOff(i.Forwarding),
+		lines = append(lines, "    "+line(i.Kind, pair("if_id", i.IfID), pair("host_device", i.HostDevice), "forwarding "+onOff(i.Forwarding),
 			when(i.Queues > 0, "numrxqueues "+strconv.Itoa(i.Queues)), when(i.Checksum, "checksum"), when(i.TSO, "tso"), when(i.USO, "uso")))
 	}
 	if s := l.Stats64; s != nil {
@@ -136,10 +146,15 @@ func linkText(l api.Link) []string {
 // statsText renders one direction's counters as a head line and the numbers under it.
 func statsText(name string, d api.Direction) []string {
 	head, nums := "    "+name+": ", "        "
-	for i, col := range []struct {
+	type column struct {
 		name  string
 		value uint64
-	}{{"bytes", d.Bytes}, {"packets", d.Packets}, {"errors", d.Errors}, {"dropped", d.Dropped}} {
+	}
+	columns := []column{{"bytes", d.Bytes}, {"packets", d.Packets}, {"errors", d.Errors}, {"dropped", d.Dropped}}
+	if name == "TX" {
+		columns = append(columns, column{"carrier", d.CarrierErrors}, column{"collsns", d.Collisions})
+	}
+	for i, col := range columns {
 		n := strconv.FormatUint(col.value, 10)
 		width := max(len(col.name), len(n))
 		if i == 0 {

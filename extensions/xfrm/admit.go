@@ -37,7 +37,7 @@ func (m *Module) check(v *view, p *packet.Packet, dir spd.Dir, f *selector.Flow)
 	for i, x := range came {
 		s := x.(*sad.State)
 		path[i] = spd.State{
-			Proto: s.Proto, Mode: s.Mode, SPI: s.SPI, ReqID: s.ReqID, Src: s.SAddr, Dst: s.DAddr,
+			Proto: s.Proto, Mode: s.Mode, SPI: s.SPI, ReqID: s.ReqID, IfID: s.IfID, Src: s.SAddr, Dst: s.DAddr,
 			Selector: s.Compiled(), ICMP: s.Flags&sad.ICMP != 0,
 		}
 		icmp = icmp || path[i].ICMP
@@ -51,10 +51,18 @@ func (m *Module) check(v *view, p *packet.Packet, dir spd.Dir, f *selector.Flow)
 			quoted = &q
 		}
 	}
-	if verdict, _ := v.spd.Check(dir, path[:len(came)], f, quoted, 0, v.block[dir]); verdict != spd.Accept {
+	if verdict, _ := v.spd.Check(dir, path[:len(came)], f, quoted, m.ifID(p.In), v.block[dir]); verdict != spd.Accept {
 		return m.drop(refusals[verdict])
 	}
 	return packet.Continue
+}
+
+// ifID is that of the policies for what goes by a link; 0 if it is not of kind ipsec.
+func (m *Module) ifID(link int) uint32 {
+	if l := m.host.Links().Index(link); l != nil {
+		return l.IfID
+	}
+	return 0
 }
 
 // quotedFlow returns the reversed flow of the packet that an ICMPv6 error quotes.

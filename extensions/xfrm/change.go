@@ -16,7 +16,6 @@ import (
 // What is understood and not built.
 var (
 	errMobile = errors.New("Protocol not supported: the headers of Mobile IPv6 (hao, route2)")
-	errIfID   = errors.New("Protocol not supported: XFRM interfaces (if_id)")
 	errIPv4   = errors.New("Address family not supported by protocol: IPv4")
 	errNonIKE = errors.New("Unsupported encapsulation type for ESP.: espinudp-nonike")
 	errLimits = errors.New("Protocol not supported: lifetimes of policies")
@@ -50,8 +49,6 @@ func (m *Module) want(p *spd.Policy, n int) {
 // checkPolicy refuses what is understood and not built.
 func checkPolicy(p *spd.Policy) error {
 	switch {
-	case p.IfID != 0:
-		return errIfID
 	case p.Selector.Family() == selector.IPv4:
 		return errIPv4
 	case p.Lifetime != spd.Lifetime{}:

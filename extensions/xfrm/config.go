@@ -35,6 +35,7 @@ type PolicyConfig struct {
 	Action    string           `mapstructure:"action"` // allow, block or protect
 	Flags     []string         `mapstructure:"flags"`
 	Mark      string           `mapstructure:"mark"`
+	IfID      uint32           `mapstructure:"if_id"` // of the link of kind ipsec that the packets go by
 	Selector  SelectorConfig   `mapstructure:"selector"`
 	Templates []TemplateConfig `mapstructure:"templates"`
 }
@@ -235,7 +236,7 @@ func preparePolicies(next *module.Config, bypass bool) ([]spd.Policy, error) {
 
 // policies makes one item the policies that it takes, one for each part of a range; msg says what is wrong with key.
 func (c *PolicyConfig) policies(link func(string) int) (ps []spd.Policy, key, msg string) {
-	p := spd.Policy{Name: c.Name, Priority: c.Priority}
+	p := spd.Policy{Name: c.Name, Priority: c.Priority, IfID: c.IfID}
 	var ok bool
 	if p.Dir, ok = spd.ParseDir(c.Dir); !ok {
 		return nil, "dir", fmt.Sprintf("%q: want in, out or fwd", c.Dir)

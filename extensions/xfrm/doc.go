@@ -7,6 +7,9 @@
 //	StageAdmit      what is delivered here: SAs it came through against the policies in
 //	StageTransform  what leaves: policies fwd, then policies out ─▶ SAs ─▶ headers on; a tunnel is routed again
 //
+// What is routed to a link of kind ipsec is a question to the policies with its if_id alone; what an SA with an if_id
+// opens has arrived on that link (Linux's XFRM interfaces).
+//
 // All that a packet asks is one view: SPD and SAD as they belong together. The loop changes it as a whole. Where no
 // policy wants anything of packets in a direction, none is looked at unless it came through an SA.
 //
@@ -16,6 +19,6 @@
 // Cores: selector, spd, sad, replay, algo, esp, ah. What commands and monitor get and send is in package xfrmapi.
 //
 // Limits: 131,072 states, 1,024 of them larval, 1,048,576 policies. A packet goes through 6 SAs at most. Outer and
-// inner packets are IPv6. Refused: IPComp, the headers of Mobile IPv6 (hao, route2), XFRM interfaces (if_id), lifetimes
-// of policies. A packet that waits for an SA is dropped, and the key manager asked once in 30 seconds.
+// inner packets are IPv6. Refused: IPComp, the headers of Mobile IPv6 (hao, route2), lifetimes of policies. A packet that
+// waits for an SA is dropped, and the key manager asked once in 30 seconds.
 package xfrm

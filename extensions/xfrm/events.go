@@ -24,7 +24,7 @@ func (m *Module) listed(s *sad.State) *sad.Listed {
 func (m *Module) listPolicy(p *spd.Policy) xfrmapi.Policy {
 	l := xfrmapi.Policy{
 		Name: p.Name, Selector: p.Selector.Text(m.linkName), Dir: p.Dir.String(), Type: typeWord(p.Sub), Action: p.Action.String(),
-		Priority: p.Priority, Index: p.Index, Flags: p.Flags.String(), Mark: p.Mark, Mask: p.Mask,
+		Priority: p.Priority, Index: p.Index, Flags: p.Flags.String(), Mark: p.Mark, Mask: p.Mask, IfID: p.IfID,
 	}
 	for i := range p.Templates {
 		t := &p.Templates[i]

@@ -100,6 +100,13 @@ func (in *opening) open(v *view) packet.Verdict {
 	case (s.Encap.Type != 0) != (in.udpAt != 0):
 		return m.drop(packet.XfrmInStateMismatch)
 	}
+	if id := m.ifID(p.In); id != 0 && id != s.IfID {
+		// The policies of the link that it came by are for what it is, those of the next for what is inside.
+		if verdict := m.admit(p); verdict != packet.Continue {
+			return verdict
+		}
+		p.Forget()
+	}
 	now := m.host.Clock().Now()
 	if r := in.verify(now, s, b, seq); r != packet.NoReason {
 		return m.drop(r)
@@ -109,6 +116,21 @@ func (in *opening) open(v *view) packet.Verdict {
 	}
 	p.ComeThrough(s)
 	p.GSO = packet.GSO{} // what the port knew was of the outer packet
+	verdict := in.inner(s)
+	if s.IfID == 0 || verdict != packet.Again {
+		return verdict
+	}
+	l := m.host.Links().IfID(s.IfID)
+	if l == nil || !l.Up {
+		// DEVIATION(Linux): it leaves the packet on the link that it came in by, where policies without if_id are asked.
+		return m.drop(packet.XfrmInNoPols)
+	}
+	p.In = l.Index
+	return packet.Arrived
+}
+
+// inner makes the packet what the SA protected.
+func (in *opening) inner(s *sad.State) packet.Verdict {
 	switch s.Mode {
 	case proto.Tunnel:
 		return in.tunnel(s)

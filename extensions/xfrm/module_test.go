@@ -201,7 +201,6 @@ func TestConfigFaults(t *testing.T) {
 		{sections(nil, []PolicyConfig{protect("a"), protect("a")}), "[1]: a policy above is for the same packets"},
 		{state(func(c *sad.StateConfig) { c.AEAD.Key, c.AEAD.KeyFile = "", "keys/x" }), "[0].aead.key_file: want a path from the root"},
 		{state(func(c *sad.StateConfig) { c.Sel = "proto x" }), `[0].sel: proto: "x" is no protocol`},
-		{state(func(c *sad.StateConfig) { c.IfID = 1 }), "[0]: Protocol not supported: XFRM interfaces (if_id)"},
 		{state(func(c *sad.StateConfig) { c.Mode = "beet" }), "[0]: Invalid argument: mode beet needs a sel with both addresses"},
 		{state(func(c *sad.StateConfig) { c.Encap = &sad.EncapConfig{Type: "espinudp-nonike"} }), "[0]: Unsupported encapsulation type for ESP.: espinudp-nonike"},
 		{sections([]sad.StateConfig{gcm(0x100), gcm(0x100)}, nil), "[1]: proto esp spi 0x100 at 2001:db8:f::2 is a state above"},

@@ -55,12 +55,14 @@ func flowOut(p *packet.Packet) (selector.Flow, packet.Reason) {
 	return f, packet.NoReason
 }
 
-// protect does what the policies out say.
+// protect does what the policies out say. DEVIATION(Linux): it asks those without if_id before a packet gets to an XFRM
+// interface, too. Here they are not for what is routed to a link of kind ipsec: the route says which policies are.
 func (m *Module) protect(v *view, p *packet.Packet, f *selector.Flow) packet.Verdict {
 	f.Link, f.Mark = p.Out, p.Mark
-	sub, main := v.spd.Policies(spd.Out, f, 0)
+	ifID := m.ifID(p.Out)
+	sub, main := v.spd.Policies(spd.Out, f, ifID)
 	if sub == nil && main == nil && p.In == 0 && f.Proto == wire.ICMPv6 {
-		main = v.forError(p, f)
+		main = v.forError(p, f, ifID)
 	}
 	switch {
 	case sub == nil && main == nil:
@@ -93,13 +95,13 @@ func (m *Module) protect(v *view, p *packet.Packet, f *selector.Flow) packet.Ver
 
 // forError returns the policy with flag icmp that an ICMPv6 error of this node goes by: that of the way back of the
 // packet it quotes (RFC 4301 6.2).
-func (v *view) forError(p *packet.Packet, f *selector.Flow) *spd.Policy {
+func (v *view) forError(p *packet.Packet, f *selector.Flow, ifID uint32) *spd.Policy {
 	q, ok := quotedFlow(p.Bytes())
 	if !ok {
 		return nil
 	}
 	q.Link, q.Mark = f.Link, f.Mark
-	if pol := v.spd.Lookup(spd.Out, false, &q, 0); pol != nil && pol.Flags&spd.ICMP != 0 {
+	if pol := v.spd.Lookup(spd.Out, false, &q, ifID); pol != nil && pol.Flags&spd.ICMP != 0 {
 		return pol
 	}
 	return nil
@@ -131,7 +133,7 @@ func (m *Module) resolve(v *view, b *bundle, tmpl *spd.Merged, p *packet.Packet,
 	b.self, b.peer = netip.AddrFrom16([16]byte(pkt[8:24])), netip.AddrFrom16([16]byte(pkt[24:40]))
 	for i := range tmpl.N {
 		t := tmpl.Templates[i]
-		want := sad.Template{DAddr: b.peer, SAddr: b.self, Proto: t.Proto, SPI: t.SPI, Mode: t.Mode, ReqID: t.ReqID}
+		want := sad.Template{DAddr: b.peer, SAddr: b.self, Proto: t.Proto, SPI: t.SPI, Mode: t.Mode, ReqID: t.ReqID, IfID: tmpl.IfID}
 		if t.Mode != proto.Transport {
 			want.DAddr, want.SAddr = t.Dst, t.Src
 			if !t.Src.IsValid() || t.Src.IsUnspecified() {
@@ -211,6 +213,9 @@ func (m *Module) measure(b *bundle, p *packet.Packet, f *selector.Flow) packet.V
 			mtu = l.off + w.fits(l.state, mtu-l.off)
 		}
 	}
+	if p.MTU != 0 { // of a link of kind ipsec
+		mtu = min(mtu, p.MTU)
+	}
 	n, least := p.SegmentLen(), max(mtu, wire.MinMTU)
 	segments := p.GSO.Type != packet.GSONone || p.NoFrag || f.Proto == wire.TCP // whoever sends makes them as long as is wanted
 	switch {
@@ -241,6 +246,9 @@ func (m *Module) pathMTU(b *bundle, p *packet.Packet) (int, packet.Reason) {
 	l := m.host.Links().Index(out)
 	if l == nil {
 		return 0, packet.XfrmOutBundleGenError
+	}
+	if l.IfID != 0 && l.Index == p.Out { // nothing would ever get to a wire
+		return 0, packet.IPsecLinkLoop
 	}
 	mtu := l.MTU
 	if route != nil && route.MTU != 0 {

@@ -142,8 +142,6 @@ func checkState(s *sad.State) error {
 	switch {
 	case s.Proto == proto.HAO || s.Proto == proto.Route2:
 		return errMobile
-	case s.IfID != 0:
-		return errIfID
 	case s.Sel.Family() == selector.IPv4:
 		return errIPv4
 	case s.Encap.Type == sad.ESPInUDPNonIKE:

@@ -64,7 +64,6 @@ func TestAddedByCommand(t *testing.T) {
 		change func(*sad.State)
 		want   string
 	}{
-		{func(s *sad.State) { s.SPI, s.IfID = 0x101, 1 }, "Protocol not supported: XFRM interfaces (if_id)"},
 		{func(s *sad.State) { s.Proto = proto.HAO }, "Protocol not supported: the headers of Mobile IPv6 (hao, route2)"},
 		{func(s *sad.State) { s.SPI, s.Mode = 0x101, proto.BEET }, "Invalid argument: mode beet needs a sel with both addresses"},
 		{func(s *sad.State) { s.SPI = 5 }, "Invalid argument: spi 0 to 255 are reserved (RFC 4303 2.1)"},

@@ -142,7 +142,7 @@ func TestConfigurations(t *testing.T) {
 var keyFile = regexp.MustCompile(`key_file: ([^,}\s]+)`)
 
 // keyLengths are the octets of the keys that examples speak of, salt included.
-var keyLengths = map[string]int{"b7.out": 20, "b7.in": 20, "b8.enc": 32, "b8.auth": 48}
+var keyLengths = map[string]int{"b7.out": 20, "b7.in": 20, "b8.enc": 32, "b8.auth": 48, "b9.out": 20, "b9.in": 20}
 
 // withKeys makes the files of keys that a configuration names, and names them.
 func withKeys(t *testing.T, text []byte) []byte {

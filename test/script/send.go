@@ -1,6 +1,7 @@
 package script
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -114,6 +115,9 @@ func Describe(frame []byte) string {
 	to := fmt.Sprintf("%s > %s", h.Src(), h.Dst())
 	if c.Fragment != 0 {
 		return fmt.Sprintf("%s fragment %d+%d more %v", to, c.FragOffset, len(b)-c.Fragment-8, c.MoreFragments)
+	}
+	if c.Proto == wire.ESP && c.Off+8 <= len(b) {
+		return fmt.Sprintf("%s ESP spi %#x, %d octets", to, binary.BigEndian.Uint32(b[c.Off:]), len(b))
 	}
 	if c.Proto != wire.ICMPv6 || c.Off+8 > len(b) {
 		return fmt.Sprintf("%s protocol %d, %d octets", to, c.Proto, len(b))

@@ -24,7 +24,8 @@ type Link struct {
 
 // LinkInfo is what only an appliance's link has.
 type LinkInfo struct {
-	Kind       string `json:"info_kind"`             // tun, tap, af_packet, fd, pipe, dummy
+	Kind       string `json:"info_kind"`             // tun, tap, af_packet, fd, pipe, dummy, xfrm (kind ipsec)
+	IfID       string `json:"if_id,omitempty"`       // of kind xfrm: as 0x5
 	HostDevice string `json:"host_device,omitempty"` // the host's name of the device
 	Forwarding bool   `json:"forwarding"`
 	Queues     int    `json:"num_rx_queues,omitempty"`
@@ -45,6 +46,9 @@ type Direction struct {
 	Packets uint64 `json:"packets"`
 	Errors  uint64 `json:"errors"`
 	Dropped uint64 `json:"dropped"`
+	// TX of a link of kind xfrm: what no SA takes, and what would come back to such a link. Errors has both.
+	CarrierErrors uint64 `json:"carrier_errors,omitempty"`
+	Collisions    uint64 `json:"collisions,omitempty"`
 }
 
 // LinkFilter is the query of GET /v1/link.

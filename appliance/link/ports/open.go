@@ -8,6 +8,7 @@ import (
 	"leveret/appliance/link"
 	"leveret/appliance/link/afpacket"
 	"leveret/appliance/link/dummy"
+	"leveret/appliance/link/ipsec"
 	"leveret/appliance/link/pipe"
 	"leveret/appliance/link/tuntap"
 )
@@ -49,6 +50,8 @@ func open(s Spec) (link.Port, error) {
 		return wrap(tuntap.Adopt(s.FD, tuntap.Options{MAC: s.MAC, MTU: s.MTU, Queues: 1}))
 	case "dummy":
 		return dummy.New(s.MTU), nil
+	case "ipsec":
+		return ipsec.New(s.MTU), nil
 	case "pipe": // without a peer: an end that nothing is connected to
 		return pipe.NewEnd(pipe.Options{MAC: s.MAC, MTU: s.MTU, Ethernet: true, Checksum: true, TSO: true, USO: true}), nil
 	default:

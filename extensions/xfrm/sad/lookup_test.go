@@ -78,12 +78,22 @@ func TestForTemplate(t *testing.T) {
 	expect("empty", f, nil, false)
 	of(0x900, func(s *State) { s.ReqID = 2 })
 	of(0x901, func(s *State) { s.Mode = proto.Transport })
-	of(0x902, func(s *State) { s.IfID = 1 })
+	ofLink := of(0x902, func(s *State) { s.IfID = 1 })
 	of(0x903, func(s *State) { s.Mark = Mark{1, 1} })
 	of(0x904, func(s *State) { s.Flags = WildRecv })
 	of(0x905, func(s *State) { s.DAddr = addr("fd00::3") })
 	of(0x906, func(s *State) { s.Sel.Dst = netip.MustParsePrefix("fd03::/16") })
 	expect("others", f, nil, false)
+	tmpl.IfID = 1
+	expect("of an if_id", f, ofLink, false)
+	tmpl.IfID = 2
+	expect("of another if_id", f, nil, false)
+	if s, fresh, err := db.Acquire(t0, tmpl, f); !fresh || err != nil || s.IfID != 2 {
+		t.Fatal(fresh, err)
+	}
+	expect("larval with an if_id", f, nil, true)
+	tmpl.IfID = 0
+	expect("larval with an if_id is not for others", f, nil, false)
 	wild := of(0x907, func(s *State) { s.SAddr = addr("::") })
 	expect("of any source", f, wild, false)
 	if _, fresh, err := db.Acquire(t0, tmpl, f); !fresh || err != nil {

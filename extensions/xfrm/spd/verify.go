@@ -30,6 +30,7 @@ type State struct {
 	Proto      proto.Proto
 	Mode       proto.Mode
 	SPI, ReqID uint32
+	IfID       uint32
 	Src, Dst   netip.Addr // the outer ones for tunnels, home addresses for route optimization
 	// Selector is what the state is for; nil = all. ICMP: also for ICMP errors that quote a packet whose way
 	// back it is for (RFC 4301 6.2).
@@ -101,7 +102,7 @@ func Verify(path []State, sub, main *Policy, block bool) (Verdict, int) {
 	}
 	k := 0
 	for i := m.N - 1; i >= 0; i-- {
-		at, ok := m.Templates[i].find(path, k)
+		at, ok := m.Templates[i].find(path, k, m.IfID)
 		if !ok {
 			return InTmplMismatch, at
 		}
@@ -123,16 +124,16 @@ func notTransport(path []State, k int) int {
 	return -1
 }
 
-// find looks for the state of a template at or behind k and returns the index behind it, or k if the
+// find looks for the state of a template, of a policy with ifid, at or behind k and returns the index behind it, or k if the
 // template does without. false: there is none; the index is that of the state in the way, -1 = the path
 // ended.
-func (t *Template) find(path []State, k int) (int, bool) {
+func (t *Template) find(path []State, k int, ifid uint32) (int, bool) {
 	if t.Level == Use && t.Mode == proto.Transport {
 		return k, true
 	}
 	missing := -1
 	for i := k; i < len(path); i++ {
-		if t.Conforms(&path[i]) {
+		if path[i].IfID == ifid && t.Conforms(&path[i]) {
 			return i + 1, true
 		}
 		if path[i].Mode != proto.Transport {
@@ -163,16 +164,18 @@ func (t *Template) Conforms(x *State) bool {
 type Merged struct {
 	Templates [MaxTemplates]*Template // N are valid
 	N         int
+	IfID      uint32 // of the policies, which is that of the states
 }
 
 // Merge puts the templates of sub and then those of main into m; nil = no such policy. It reports false if
 // there are more than [MaxTemplates].
 func (m *Merged) Merge(sub, main *Policy) bool {
-	m.N = 0
+	m.N, m.IfID = 0, 0
 	for _, p := range [...]*Policy{sub, main} {
 		if p == nil {
 			continue
 		}
+		m.IfID = p.IfID
 		if m.N+len(p.Templates) > MaxTemplates {
 			return false
 		}

@@ -30,6 +30,8 @@ var (
 	tTunnel = Template{Proto: proto.ESP, Mode: proto.Tunnel, Src: outerSrc, Dst: outerDst}
 )
 
+func (x State) of(ifid uint32) State               { x.IfID = ifid; return x }
+func (p *Policy) of(ifid uint32) *Policy           { p.IfID = ifid; return p }
 func use(t Template) Template                      { t.Level = Use; return t }
 func path(states ...State) []State                 { return states }
 func policy(tmpls ...Template) *Policy             { return &Policy{Templates: tmpls} }
@@ -91,6 +93,12 @@ func TestVerify(t *testing.T) {
 		{"tunnel of another destination", path(tunnel), nil, policy(Template{Proto: proto.ESP, Mode: proto.Tunnel, Dst: outerSrc}), false, InTmplMismatch, 0},
 		{"tunnel of any", path(tunnel), nil, policy(Template{Proto: proto.ESP, Mode: proto.Tunnel, Src: netip.IPv6Unspecified()}), false, Accept, -1},
 		{"esp has no addresses to compare", path(esp), nil, policy(Template{Proto: proto.ESP, Src: outerSrc, Dst: outerDst}), false, Accept, -1},
+
+		{"tunnel of the if_id", path(tunnel.of(5)), nil, policy(tTunnel).of(5), false, Accept, -1},
+		{"tunnel of another if_id", path(tunnel.of(6)), nil, policy(tTunnel).of(5), false, InTmplMismatch, 0},
+		{"tunnel without if_id", path(tunnel), nil, policy(tTunnel).of(5), false, InTmplMismatch, 0},
+		{"tunnel with if_id, policy without", path(tunnel.of(5)), nil, policy(tTunnel), false, InTmplMismatch, 0},
+		{"sub and main of the if_id", path(tunnel.of(5), esp.of(5)), policy(tTunnel).of(5), policy(tESP).of(5), false, Accept, -1},
 
 		{"use: esp", path(esp), nil, policy(use(tESP)), false, Accept, -1},
 		{"use: esp, in clear", nil, nil, policy(use(tESP)), false, Accept, -1},

@@ -12,6 +12,7 @@ type Policy struct {
 	Flags     string     `json:"flags,omitempty"`
 	Mark      uint32     `json:"mark,omitempty"`
 	Mask      uint32     `json:"mask,omitempty"`
+	IfID      uint32     `json:"if_id,omitempty"`
 	Templates []Template `json:"templates,omitempty"`
 }
 
