@@ -189,9 +189,15 @@ var streaming = regexp.MustCompile(`^leveret (monitor|capture|ping)`)
 func script(t *testing.T, b block) string {
 	t.Helper()
 	var s strings.Builder
+	before := "" // of a command that goes on in the next line
 	for i, l := range strings.Split(strings.TrimSpace(b.text), "\n") {
 		cmd, _, _ := strings.Cut(l, " #")
-		cmd = strings.TrimSpace(cmd)
+		cmd = before + strings.TrimSpace(cmd)
+		if open, more := strings.CutSuffix(cmd, "\\"); more {
+			before = open
+			continue
+		}
+		before = ""
 		where := fmt.Sprintf("%s:%d", strings.TrimPrefix(b.file, root+"/"), b.line+i)
 		switch {
 		case cmd == "":
@@ -200,15 +206,23 @@ func script(t *testing.T, b block) string {
 				t.Errorf("%s: %s: %v\n%s", where, cmd, err, out)
 			}
 		case strings.HasPrefix(cmd, "leveret run"):
-			fmt.Fprintf(&s, "%s >/run/log 2>&1 &\nrouter=$!\nready || { echo %s: not ready; exit 1; }\nhost\n", cmd, where)
+			s.WriteString(router(cmd))
 		case streaming.MatchString(cmd):
-			fmt.Fprintf(&s, "echo '%s: %s'\ntimeout -s INT 2 bash -o pipefail -c %q || [ $? -eq 124 ] || exit 1\n", where, cmd, cmd)
+			fmt.Fprintf(&s, "echo %s\ntimeout -s INT 2 bash -o pipefail -c %s || [ $? -eq 124 ] || exit 1\n", quoted(where+": "+cmd), quoted(cmd))
 		default:
-			fmt.Fprintf(&s, "echo '%s: %s'\n%s\n", where, cmd, cmd)
+			fmt.Fprintf(&s, "echo %s\n%s\n", quoted(where+": "+cmd), cmd)
 		}
 	}
 	return s.String()
 }
+
+// router starts the router.
+func router(cmd string) string {
+	return cmd + " >/run/log 2>&1 &\nrouter=$!\nready || { echo not ready; exit 1; }\nhost\n"
+}
+
+// quoted makes text one word of a shell.
+func quoted(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }
 
 // TestCommands runs the shell blocks of each document, one after the other.
 func TestCommands(t *testing.T) {
@@ -225,6 +239,9 @@ func TestCommands(t *testing.T) {
 		}
 		if body == "" {
 			continue
+		}
+		if !strings.Contains(body, "router=$!") { // a document that is about something else
+			body = router("leveret run") + body
 		}
 		ns := fmt.Sprintf("lvt%d-doc%d", os.Getpid(), i)
 		if out, err := exec.Command("ip", "netns", "add", ns).CombinedOutput(); err != nil {
