@@ -63,6 +63,8 @@ const (
 	ModuleBusy
 	RoutingHeaderUnrecognized
 	RoutingHeaderType0
+	RoutingHeaderType2
+	HomeAddressInvalid
 	NextHeaderUnrecognized
 	NoNextHeader
 	ChecksumBad
@@ -168,6 +170,8 @@ var reasons = [NumReasons]struct{ name, ref string }{
 	ModuleBusy:                {"module_busy", ""},
 	RoutingHeaderUnrecognized: {"routing_header_unrecognized", "RFC 8200 4.4"},
 	RoutingHeaderType0:        {"routing_header_type0", "RFC 5095 3"},
+	RoutingHeaderType2:        {"routing_header_type2", "RFC 6275 11.3.3"},
+	HomeAddressInvalid:        {"home_address_invalid", "RFC 6275 6.3"},
 	NextHeaderUnrecognized:    {"next_header_unrecognized", "RFC 8200 4"},
 	NoNextHeader:              {"no_next_header", "RFC 8200 4.7"},
 	ChecksumBad:               {"checksum_bad", "RFC 4443 2.3"},
