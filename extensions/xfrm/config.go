@@ -317,11 +317,11 @@ func (c *TemplateConfig) template() (t spd.Template, key, msg string) {
 	t = spd.Template{Src: c.Src, Dst: c.Dst, SPI: c.SPI, ReqID: c.ReqID}
 	var ok bool
 	if t.Proto, ok = proto.Parse(c.Proto); !ok {
-		return t, "proto", fmt.Sprintf("%q: want esp or ah", c.Proto)
+		return t, "proto", fmt.Sprintf("%q: want esp, ah, hao or route2", c.Proto)
 	}
 	if c.Mode != "" {
 		if t.Mode, ok = proto.ParseMode(c.Mode); !ok {
-			return t, "mode", fmt.Sprintf("%q: want transport, tunnel or beet", c.Mode)
+			return t, "mode", fmt.Sprintf("%q: want transport, tunnel, beet, ro or in_trigger", c.Mode)
 		}
 	}
 	if c.Level != "" {

@@ -39,6 +39,7 @@ type Module struct {
 	ports   map[udpEnd]int // where ESP comes in UDP: SAs for each
 	keep    keep
 	expired []sad.Expire // spare
+	reported
 }
 
 // keep is where numbers that must not come again are kept over restarts; dir "" = nowhere.
@@ -152,6 +153,7 @@ type inbox struct {
 	mu      sync.Mutex
 	acquire map[sad.Template]selector.Flow
 	reached []reached
+	reports map[report]selector.Flow
 	told    bool // the loop knows that there is something
 }
 
@@ -211,8 +213,8 @@ func (m *Module) Receive(now clock.Instant, ev module.Event) {
 	}
 	b := &m.inbox
 	b.mu.Lock()
-	limits, wanted := b.reached, b.acquire
-	b.reached, b.acquire, b.told = nil, map[sad.Template]selector.Flow{}, false
+	limits, wanted, reports := b.reached, b.acquire, b.reports
+	b.reached, b.acquire, b.reports, b.told = nil, map[sad.Template]selector.Flow{}, nil, false
 	b.mu.Unlock()
 	list := m.expired[:0]
 	for _, r := range limits {
@@ -220,6 +222,7 @@ func (m *Module) Receive(now clock.Instant, ev module.Event) {
 	}
 	m.tell(now, list)
 	m.acquire(now, wanted)
+	m.tellReports(now, reports)
 	m.reserve(now)
 }
 

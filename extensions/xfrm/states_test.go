@@ -65,7 +65,7 @@ func TestAddedByCommand(t *testing.T) {
 		want   string
 	}{
 		{func(s *sad.State) { s.SPI, s.IfID = 0x101, 1 }, "Protocol not supported: XFRM interfaces (if_id)"},
-		{func(s *sad.State) { s.Proto = proto.HAO }, "Protocol not supported: the headers of Mobile IPv6 (hao, route2)"},
+		{func(s *sad.State) { s.Proto = proto.HAO }, "Invalid argument: hao has no spi"},
 		{func(s *sad.State) { s.SPI, s.Mode = 0x101, proto.BEET }, "Invalid argument: mode beet needs a sel with both addresses"},
 		{func(s *sad.State) { s.SPI = 5 }, "Invalid argument: spi 0 to 255 are reserved (RFC 4303 2.1)"},
 		{func(s *sad.State) { s.SPI, s.SAddr, s.DAddr = 0x101, addr("10.0.0.1"), addr("10.0.0.2") }, "Address family not supported by protocol: states have IPv6 addresses"},
