@@ -219,3 +219,40 @@ type sentFunc func(from, to [16]byte) bool
 
 func (f sentFunc) Deliver(*packet.Packet) bool                    { return true }
 func (f sentFunc) Sent(_ uint8, src, dst [16]byte, _ []byte) bool { return f(src, dst) }
+
+// FuzzAsReceived: whatever headers have had their effect, an error quotes the packet as it was.
+func FuzzAsReceived(f *testing.F) {
+	f.Add(ip6(hostA, routerA, wire.Routing, type2(wire.DestOpts, homeUs), homeOption(200, homeA), pattern(30)))
+	f.Add(ip6(hostA, routerA, wire.DestOpts, homeOption(wire.Routing, homeA), type2(wire.ESP, homeUs), pattern(30)))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) < 40 || len(b) > 1500 || b[0]>>4 != 6 {
+			return
+		}
+		p := packet.New(b)
+		var c wire.Chain
+		c.Walk(b)
+		q := p.Bytes()
+		for i := range c.N {
+			h := &c.Headers[i]
+			switch {
+			case h.Proto == wire.Routing && q[h.Off+2] == 2:
+				if h.Len != 24 || q[h.Off+3] != 1 {
+					return
+				}
+				swap(q[24:40], q[h.Off+8:])
+				q[h.Off+3] = 0
+				q[7]--
+			case h.Proto == wire.DestOpts:
+				if o := wire.HomeAddress(q, h); o != 0 && q[o+1] == 16 {
+					swap(q[8:24], q[o+2:])
+				} else if o != 0 {
+					return
+				}
+			}
+			p.Walked = h.Off + h.Len
+		}
+		if asReceived(p); !bytes.Equal(p.Bytes(), b) || p.Walked != 0 {
+			t.Fatalf("%x\n%x", p.Bytes(), b)
+		}
+	})
+}

@@ -249,6 +249,9 @@ type Host interface {
 	// Send gives a complete IPv6 packet of this node to the route stage. Any goroutine; p
 	// becomes the appliance's.
 	Send(p *packet.Packet)
+	// Resume takes a packet of which a hook of StageTransform has kept a copy to the route stage again: what it waited for
+	// is there. Any goroutine; p becomes the appliance's.
+	Resume(p *packet.Packet)
 	// Transmit sends p on link to the link-layer address dst without routing or resolving it,
 	// for ND, MLD and packets whose resolution has just ended. Any goroutine; p becomes the
 	// appliance's.

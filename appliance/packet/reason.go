@@ -102,6 +102,7 @@ const (
 	XfrmOutError
 	XfrmOutBundleGenError
 	XfrmOutNoStates
+	XfrmOutNoQueueSpace
 	XfrmOutStateProtoError
 	XfrmOutStateModeError
 	XfrmOutStateSeqError
@@ -207,6 +208,7 @@ var reasons = [NumReasons]struct{ name, ref string }{
 	XfrmOutError:              {"xfrm_out_error", ""},
 	XfrmOutBundleGenError:     {"xfrm_out_bundle_gen_error", ""},
 	XfrmOutNoStates:           {"xfrm_out_no_states", "RFC 4301 5.1"},
+	XfrmOutNoQueueSpace:       {"xfrm_out_no_queue_space", ""},
 	XfrmOutStateProtoError:    {"xfrm_out_state_proto_error", "RFC 4303 3.3"},
 	XfrmOutStateModeError:     {"xfrm_out_state_mode_error", "RFC 4303 3.1.1"},
 	XfrmOutStateSeqError:      {"xfrm_out_state_seq_error", "RFC 4303 3.3.3"},

@@ -21,5 +21,6 @@
 //
 // Limits: 131,072 states, 1,024 of them larval, 1,048,576 policies. A packet goes through 6 SAs at most. Outer and
 // inner packets are IPv6. Refused: IPComp, XFRM interfaces (if_id), lifetimes
-// of policies. A packet that waits for an SA is dropped, and the key manager asked once in 30 seconds.
+// of policies. For an SA that is missing the key manager is asked once in 30 seconds; packets are dropped until it comes, or,
+// if larval_drop is false, up to 16 wait for each.
 package xfrm

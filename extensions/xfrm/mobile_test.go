@@ -671,3 +671,55 @@ func TestMobileDoesNotAllocate(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// FuzzMobileInput: whatever headers a packet has, it is refused, or its addresses and those in the headers have changed
+// places, and nothing else.
+func FuzzMobileInput(f *testing.F) {
+	f.Add(of(away, usAway, wire.Routing, type2(wire.DestOpts, us), option(wire.UDP, home), datagram))
+	f.Add(of(away, us, wire.DestOpts, option(wire.UDP, home, home), datagram))
+	f.Add(of(away, usAway, wire.Routing, type2(wire.Routing, us), type2(wire.UDP, us), datagram))
+	f.Add(of(away, us, wire.DestOpts, option(wire.Fragment, home), []byte{wire.DestOpts, 0, 0, 0, 0, 0, 0, 1}, option(wire.UDP, home), datagram))
+	b := newBench(f)
+	b.owns(addr(us), addr(usAway))
+	b.run("ip xfrm state add src :: dst :: proto hao mode ro coa :: flag wildrecv", "ip xfrm state add src :: dst :: proto route2 mode ro coa :: flag wildrecv")
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		if len(raw) < 40 || raw[0]>>4 != 6 || len(raw) > 1500 {
+			return
+		}
+		raw = bytes.Clone(raw)
+		binary.BigEndian.PutUint16(raw[4:], uint16(len(raw)-40))
+		p := packet.New(raw)
+		p.In = 1
+		var c wire.Chain
+		c.Walk(raw)
+		v := homesOf(b, p, &c)
+		if _, dropped := v.Dropped(); dropped {
+			return
+		}
+		if len(p.Came()) > 2 || v != packet.Local {
+			t.Fatalf("%s, came by %d: % x", v, len(p.Came()), raw)
+		}
+		got := bytes.Clone(p.Bytes())
+		for i := c.N - 1; i >= 0; i-- {
+			h := &c.Headers[i]
+			if h.Off >= p.Walked {
+				continue
+			}
+			switch h.Proto {
+			case wire.Routing:
+				if got[h.Off+2] == 2 {
+					swapped(got[24:40], got[h.Off+8:])
+					got[h.Off+3] = 1
+					got[7]++
+				}
+			case wire.DestOpts:
+				if o := wire.HomeAddress(got, h); o != 0 {
+					swapped(got[8:24], got[o+2:])
+				}
+			}
+		}
+		if !bytes.Equal(got, raw) {
+			t.Fatalf("%x\n%x", got, raw)
+		}
+	})
+}

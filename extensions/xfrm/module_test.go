@@ -49,7 +49,9 @@ func (r *fixedRoute) Route(q module.RouteQuery) module.RouteResult {
 	if q.Src.IsValid() {
 		src = q.Src
 	}
-	r.route.MTU = r.mtu
+	if r.route.MTU != r.mtu {
+		r.route.MTU = r.mtu
+	}
 	return module.RouteResult{Route: &r.route, Out: r.out, NextHop: q.Dst, Src: src}
 }
 func (r *fixedRoute) SortDestinations(d []netip.Addr) []netip.Addr { return d }

@@ -80,7 +80,10 @@ func (m *Module) protect(v *view, p *packet.Packet, f *selector.Flow) packet.Ver
 		second = len(sub.Templates)
 	}
 	var b bundle
-	if r := m.resolve(v, &b, &tmpl, second, p, f); r != packet.NoReason {
+	switch r := m.resolve(v, &b, &tmpl, second, p, f); {
+	case r == packet.XfrmOutNoStates && v.waits:
+		return m.wait(&b.missing, p, f)
+	case r != packet.NoReason:
 		return m.drop(r)
 	}
 	if second >= 0 {
@@ -119,7 +122,8 @@ type bundle struct {
 	n      int
 	// wrapped: one of them gives the packet other addresses, so that it is routed again.
 	wrapped bool
-	mobile  bool // one of them is of Mobile IPv6
+	mobile  bool         // one of them is of Mobile IPv6
+	missing sad.Template // that there is no state for
 	// peer and self are the addresses of what comes out.
 	self, peer netip.Addr
 }
@@ -163,6 +167,7 @@ func (m *Module) resolve(v *view, b *bundle, tmpl *spd.Merged, second int, p *pa
 			if !acquiring {
 				m.wantState(&want, f)
 			}
+			b.missing = want
 			return packet.XfrmOutNoStates
 		}
 		b.layers[b.n] = layer{state: s, src: want.SAddr, dst: want.DAddr}
