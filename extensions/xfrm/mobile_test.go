@@ -546,6 +546,41 @@ func TestWithoutBinding(t *testing.T) {
 	}
 }
 
+// TestCareOfAddressMoves: an update of the state is all that a movement takes; counters go on, and what comes from the old
+// address is not taken any more.
+func TestCareOfAddressMoves(t *testing.T) {
+	const moved = "2001:db8:201::a"
+	from, to := newBench(t), newBench(t)
+	from.run(pairWords("hao", "", "out")...)
+	to.run(pairWords("hao", "", "in")...)
+	state := from.m.states()[0]
+	for i, careOf := range []string{away, moved} {
+		if i == 1 {
+			next := *state
+			next.CoA = addr(moved)
+			for _, b := range []*bench{from, to} {
+				if _, err := b.m.updateState(b.now(), &next); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		p := roomy(packet.New(of(home, us, wire.UDP, datagram)))
+		p.Out, p.Route = 1, &packet.Route{}
+		if v := from.m.transform(p); v != packet.Forward || hostOf(p.Bytes()[8:24]) != careOf {
+			t.Errorf("%s: %s, from %s", careOf, v, hostOf(p.Bytes()[8:24]))
+		}
+		if _, v := opened(t, to, bytes.Clone(p.Bytes())); v != packet.Continue {
+			t.Errorf("%s: %s", careOf, v)
+		}
+	}
+	if _, n := from.m.states()[0].Live.Counted(); n != 2 {
+		t.Errorf("%d packets counted", n)
+	}
+	if _, v := opened(t, to, of(away, us, wire.DestOpts, option(wire.UDP, home), datagram)); v != packet.Drop(packet.XfrmInNoStates) {
+		t.Errorf("from the old address: %s", v)
+	}
+}
+
 // TestReports: a packet with a home address that only the wildcard is for, and that no policy lets in, is told of, once a
 // second; not so a message about bindings.
 func TestReports(t *testing.T) {
