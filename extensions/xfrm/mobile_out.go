@@ -2,10 +2,12 @@ package xfrm
 
 import (
 	"encoding/binary"
+	"net/netip"
 
 	"leveret/appliance/packet"
 	"leveret/appliance/wire"
 	"leveret/extensions/xfrm/proto"
+	"leveret/extensions/xfrm/selector"
 )
 
 // The headers of Mobile IPv6, as they are sent: the home address goes into the header, and the care-of address into the
@@ -14,6 +16,25 @@ import (
 
 // mobile reports whether a protocol is one of the headers of Mobile IPv6.
 func mobile(p proto.Proto) bool { return p == proto.HAO || p == proto.Route2 }
+
+// wraps reports whether a mode gives packets other addresses for good.
+func wraps(m proto.Mode) bool { return m == proto.Tunnel || m == proto.BEET }
+
+// ends says which addresses come out.
+func (b *bundle) ends(f *selector.Flow) {
+	b.self, b.peer = netip.AddrFrom16(f.Src), netip.AddrFrom16(f.Dst)
+	for i := range b.n {
+		l := &b.layers[i]
+		switch {
+		case wraps(l.state.Mode):
+			b.self, b.peer, b.wrapped = l.src, l.dst, true
+		case l.state.Proto == proto.HAO:
+			b.self, b.wrapped = l.state.CoA, true
+		case l.state.Proto == proto.Route2:
+			b.peer, b.wrapped = l.state.CoA, true
+		}
+	}
+}
 
 // tunneled reports whether what comes out is another packet than what went in.
 func (b *bundle) tunneled() bool {
@@ -68,6 +89,25 @@ func carries(pkt []byte) (home, route bool) {
 		}
 	}
 	return home, route
+}
+
+// place says where headers go, each in the packet that the ones before have left. It reports false for a packet that
+// transport mode is not for: it is for whole ones (RFC 4303 3.1.1).
+func (b *bundle) place(pkt []byte) bool {
+	off, fragment, ok := insertAt(pkt)
+	if b.mobile {
+		return b.placeMobile(pkt, off, fragment, ok)
+	}
+	if !wraps(b.layers[0].state.Mode) && (!ok || fragment) {
+		return false
+	}
+	for i := range b.n {
+		if wraps(b.layers[i].state.Mode) {
+			off = wire.IPv6HeaderLen
+		}
+		b.layers[i].off = off
+	}
+	return true
 }
 
 // placeMobile is place with headers of Mobile IPv6 among them, which go where Linux puts them: a Type 2 Routing header in

@@ -178,25 +178,6 @@ func (m *Module) resolve(v *view, b *bundle, tmpl *spd.Merged, second int, p *pa
 	return packet.NoReason
 }
 
-// wraps reports whether a mode gives packets other addresses for good.
-func wraps(m proto.Mode) bool { return m == proto.Tunnel || m == proto.BEET }
-
-// ends says which addresses come out.
-func (b *bundle) ends(f *selector.Flow) {
-	b.self, b.peer = netip.AddrFrom16(f.Src), netip.AddrFrom16(f.Dst)
-	for i := range b.n {
-		l := &b.layers[i]
-		switch {
-		case wraps(l.state.Mode):
-			b.self, b.peer, b.wrapped = l.src, l.dst, true
-		case l.state.Proto == proto.HAO:
-			b.self, b.wrapped = l.state.CoA, true
-		case l.state.Proto == proto.Route2:
-			b.peer, b.wrapped = l.state.CoA, true
-		}
-	}
-}
-
 // overhead is what a state puts between the outer header and what it protects, and where a UDP header is.
 func (w *work) overhead(s *sad.State) int {
 	if w.ah != nil {
@@ -260,25 +241,6 @@ func (m *Module) measure(b *bundle, p *packet.Packet, f *selector.Flow) packet.V
 		return packet.Split
 	}
 	return packet.Continue
-}
-
-// place says where headers go, each in the packet that the ones before have left. It reports false for a packet that
-// transport mode is not for: it is for whole ones (RFC 4303 3.1.1).
-func (b *bundle) place(pkt []byte) bool {
-	off, fragment, ok := insertAt(pkt)
-	if b.mobile {
-		return b.placeMobile(pkt, off, fragment, ok)
-	}
-	if !wraps(b.layers[0].state.Mode) && (!ok || fragment) {
-		return false
-	}
-	for i := range b.n {
-		if wraps(b.layers[i].state.Mode) {
-			off = wire.IPv6HeaderLen
-		}
-		b.layers[i].off = off
-	}
-	return true
 }
 
 // pathMTU is that of the packet that comes out.
