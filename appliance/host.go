@@ -92,7 +92,8 @@ func (h *host) PathMTU(dst [16]byte) int                    { return h.a.path.Pa
 func (h *host) LimitPathMTU(n int)                          { h.a.path.PathMTU().Limit(n) }
 func (h *host) Router() module.Router                       { return h.a.router }
 
-func (h *host) Send(p *packet.Packet) { h.a.path.Send(p) }
+func (h *host) Send(p *packet.Packet)   { h.a.path.Send(p) }
+func (h *host) Resume(p *packet.Packet) { h.a.path.Resume(p) }
 func (h *host) Transmit(p *packet.Packet, link int, dst [6]byte) {
 	h.a.path.Transmit(p, link, dst)
 }

@@ -19,6 +19,16 @@ const errorRoom = wire.MinMTU - wire.IPv6HeaderLen - wire.ICMPv6HeaderLen
 // sendError answers p with an ICMPv6 error, if RFC 4443 2.4 allows one. p is borrowed and is as
 // it was received: its hop limit not yet decremented. This is the only place that builds errors.
 func (w *Worker) sendError(p *packet.Packet, e module.ICMPError) {
+	if p.Walked != 0 {
+		q := w.pool.Get()
+		defer q.Release()
+		if q.Room() < p.Len() {
+			q = packet.NewBuffer(p.Len())
+		}
+		p.CopyTo(q)
+		asReceived(q)
+		p = q
+	}
 	b := p.Bytes()
 	if len(b) < wire.IPv6HeaderLen || !w.mayAnswer(p, b, e) {
 		w.count.drops[packet.ErrorNotAllowed].add(1)

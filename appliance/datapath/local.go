@@ -15,6 +15,9 @@ func (w *Worker) local(p *packet.Packet) packet.Verdict {
 	c := &w.chain // walked in validate
 	for i := range c.N {
 		h := c.Headers[i]
+		if h.Off < p.Walked { // before it was opened, or put together
+			continue
+		}
 		switch h.Proto {
 		case wire.HopByHop: // done in classify
 		case wire.DestOpts:
@@ -80,11 +83,20 @@ func (w *Worker) unrecognized(p *packet.Packet, field int) packet.Verdict {
 	return packet.Drop(packet.NextHeaderUnrecognized)
 }
 
-// routingHeader: no type is recognized here, type 0 least of all (RFC 5095 3). With no segments
-// left the header has done its work and is passed over (RFC 8200 4.4).
+// routingHeader: type 2 is for who knows of home addresses, no other is recognized here, type 0 least of all (RFC 5095
+// 3). With no segments left the header has done its work and is passed over (RFC 8200 4.4).
 func (w *Worker) routingHeader(p *packet.Packet, h wire.Header) packet.Verdict {
 	b := p.Bytes()
 	typ, left := b[h.Off+2], b[h.Off+3]
+	if typ == 2 {
+		switch v := w.mobile(p, wire.Routing, h.Off); v {
+		case packet.Continue:
+		case packet.Local:
+			return packet.Continue
+		default:
+			return v
+		}
+	}
 	if left == 0 {
 		return packet.Continue
 	}
@@ -184,13 +196,14 @@ func (w *Worker) packetTooBig(p *packet.Packet) packet.Verdict {
 }
 
 // ours reports whether a quoted packet can be one that this node sent: from an address of ours,
-// and where the transport says so, of a flow or an SA that exists.
+// and where the transport says so, of a flow or an SA that exists. Both know of home addresses only.
 func (w *Worker) ours(quote []byte, zone int) bool {
 	if a := w.addrs.Lookup(src(quote), zone); a == nil || !a.Assigned() {
 		return false
 	}
 	var c wire.Chain
 	c.Walk(quote)
+	from, to := home(quote, &c)
 	if c.FragOffset != 0 {
 		return true
 	}
@@ -206,12 +219,12 @@ func (w *Worker) ours(quote []byte, zone int) bool {
 	}
 	switch proto {
 	case wire.TCP:
-		return w.path.host == nil || w.path.host.Sent(proto, *src(quote), *dst(quote), quote[at:])
+		return w.path.host == nil || w.path.host.Sent(proto, from, to, quote[at:])
 	case wire.UDP:
-		return w.path.host == nil || w.path.host.Sent(proto, *src(quote), *dst(quote), quote[at:]) ||
-			w.path.sender != nil && w.path.sender.Sent(proto, *src(quote), *dst(quote), quote[at:])
+		return w.path.host == nil || w.path.host.Sent(proto, from, to, quote[at:]) ||
+			w.path.sender != nil && w.path.sender.Sent(proto, from, to, quote[at:])
 	case wire.ESP, wire.AH:
-		return w.path.sender == nil || w.path.sender.Sent(proto, *src(quote), *dst(quote), quote[at:])
+		return w.path.sender == nil || w.path.sender.Sent(proto, from, to, quote[at:])
 	}
 	return true
 }

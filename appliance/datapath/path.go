@@ -334,6 +334,16 @@ func (p *Path) Send(pk *packet.Packet) {
 	p.enqueue(outgoing{p: pk})
 }
 
+// Resume queues a packet that a hook of the transform stage has kept a copy of for the route stage, as it was when it came
+// there first. Any goroutine; pk becomes the path's.
+func (p *Path) Resume(pk *packet.Packet) {
+	if pk.In != 0 {
+		pk.Bytes()[7]++
+	}
+	pk.Route = nil
+	p.enqueue(outgoing{p: pk, resumed: true})
+}
+
 // Transmit queues p to leave by a link to a link-layer address, past routing and resolution. Any
 // goroutine; pk becomes the path's.
 func (p *Path) Transmit(pk *packet.Packet, out int, dst [6]byte) {

@@ -138,6 +138,7 @@ func joined(last *packet.Packet, fragOff int, frags []fragment, total int) *pack
 	whole := packet.NewBuffer(fragOff + total)
 	whole.In, whole.Out, whole.Mark, whole.Passes, whole.Whole = last.In, last.Out, last.Mark, last.Passes, true
 	whole.SrcMAC, whole.DstMAC, whole.L2, whole.Tunneled = last.SrcMAC, last.DstMAC, frags[0].pkt.L2, last.Tunneled
+	whole.Walked = frags[0].pkt.Walked
 	whole.CameLike(last)
 	copy(whole.Extend(fragOff), first[:fragOff])
 	for _, f := range frags {

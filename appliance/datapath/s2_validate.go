@@ -93,6 +93,15 @@ func (w *Worker) options(p *packet.Packet, off int) packet.Verdict {
 			// Of interest to protocols that this node does not speak in transit (RFC 2711 2.1);
 			// MLD messages are addressed to groups and come by another way.
 			continue
+		case wire.OptHomeAddress:
+			if off == wire.IPv6HeaderLen && p.HBH {
+				break // it is none of Hop-by-Hop Options
+			}
+			if v := w.mobile(p, wire.DestOpts, off); v == packet.Local {
+				continue
+			} else if v != packet.Continue {
+				return v
+			}
 		}
 		reason := packet.OptionUnrecognized
 		if o.Type == wire.OptJumbo {

@@ -52,7 +52,7 @@ func (w *Worker) fragment(p *packet.Packet, mtu int, transform bool) packet.Verd
 	w.complete(p)
 	b := p.Bytes()
 	w.chain.Walk(b)
-	unfrag, field := w.chain.UnfragEnd, w.chain.UnfragProtoField
+	unfrag, field := perFragment(b, &w.chain)
 	room := (mtu - unfrag - wire.FragmentHeaderLen) &^ 7
 	if unfrag+wire.FragmentHeaderLen > mtu || room < 8 || w.chain.Off-unfrag > room {
 		// RFC 7112 5: the first fragment must hold the whole header chain.

@@ -81,7 +81,7 @@ func (w *Worker) segment(p *packet.Packet, to segmentFor) {
 		switch to {
 		case forHost:
 			s.Proto, s.TransOff, s.ProtoField, s.Ext = p.Proto, p.TransOff, p.ProtoField, p.Ext
-			s.Mark, s.L2, s.Passes, s.Tunneled = p.Mark, p.L2, p.Passes, p.Tunneled
+			s.Mark, s.L2, s.Passes, s.Tunneled, s.Walked = p.Mark, p.L2, p.Passes, p.Tunneled, p.Walked
 			s.CameLike(p)
 			w.act(s, w.upper(s))
 		case forTransform:

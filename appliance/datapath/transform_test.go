@@ -299,3 +299,35 @@ func TestTransformDoesNotAllocate(t *testing.T) {
 		t.Errorf("%v allocations a vector, %d sent", a, r.b.sent)
 	}
 }
+
+// TestResume: what a hook of stage 5 has kept goes on later from the route stage, its hop limit decremented once.
+func TestResume(t *testing.T) {
+	r := newRig(t)
+	var kept []*packet.Packet
+	keep := true
+	r.path.Hook(module.StageTransform, "test", func(p *packet.Packet) packet.Verdict {
+		if keep {
+			kept = append(kept, p.Clone())
+			return packet.Consumed
+		}
+		return packet.Continue
+	})
+	transit, own := udp(hostA, hostB, pattern(10)), udp(routerB, hostB, pattern(20))
+	r.fromA(transit)
+	r.send(own)
+	if len(kept) != 2 || len(r.b.took()) != 0 {
+		t.Fatalf("%d kept", len(kept))
+	}
+	keep = false
+	for _, p := range kept {
+		r.path.Resume(p)
+	}
+	r.run()
+	got := r.b.took()
+	if len(got) != 2 || !bytes.Equal(got[0], edit(transit, 7, 63)) || !bytes.Equal(got[1], edit(own, 7, 64)) {
+		t.Errorf("%d packets, drops %v", len(got), r.drops())
+	}
+	if s := r.path.Stats(); s.Get(Forwarded) != 1 || s.Get(Originated) != 1 {
+		t.Errorf("forwarded %d, originated %d", s.Get(Forwarded), s.Get(Originated))
+	}
+}

@@ -153,10 +153,11 @@ func (w *Worker) run() {
 }
 
 // outgoing is one packet on its way to the host worker. A direct one has its link and link-layer
-// address already.
+// address already, one that is resumed was on the path before.
 type outgoing struct {
-	p      *packet.Packet
-	direct bool
+	p       *packet.Packet
+	direct  bool
+	resumed bool
 }
 
 // hostQueue holds what this node wants to send. It is bounded: a full queue drops, and TCP takes
@@ -206,7 +207,9 @@ func (w *Worker) sendQueued() int {
 			}
 			continue
 		}
-		w.count.simple[Originated].add(1)
+		if !o.resumed {
+			w.count.simple[Originated].add(1)
+		}
 		w.act(o.p, whole(o.p))
 		if len(w.route) >= VectorSize {
 			w.finish()

@@ -151,6 +151,15 @@ type Sender interface {
 	Sent(proto uint8, src, dst [16]byte, transport []byte) bool
 }
 
+// SA is what the receiver of a packet may know of a security association that it came through: some messages count for
+// something only if they were protected (RFC 6275 5.1). Proto and Mode have Linux's numbers; Mobile IPv6's headers (43, 60)
+// are among them.
+type SA struct {
+	Proto, Mode uint8
+	SPI, ReqID  uint32
+	Integrity   bool // nobody on the way has changed the packet
+}
+
 // GroupMember is the module that speaks MLD. JoinGroup and LeaveGroup may be called from any
 // goroutine and count users; the address is a multicast group, link an index.
 type GroupMember interface {
@@ -169,7 +178,10 @@ type Stage int
 // The stages with hooks.
 const (
 	// StageInput has AH, ESP and UDP for this node: Proto, TransOff and ProtoField say where. The hook opens the
-	// packet and wants it looked at Again, or as one that has Arrived on the link In; drops it, or leaves it as it is.
+	// packet and wants it looked at Again, or as one that has Arrived on the link In; drops it, or leaves it as it is. It
+	// also has the headers of Mobile IPv6, Type 2 Routing headers and Destination Options with a Home Address, as their turn
+	// comes: TransOff is the header's. Local: the hook has put the home address in its place. Continue: nobody here knows of
+	// home addresses. When it drops for HopLimitExceeded, the source is told.
 	StageInput Stage = iota
 	// StageAdmit has what is about to be delivered or answered here, and Discovery messages: the hook drops what
 	// must not be.
@@ -238,6 +250,9 @@ type Host interface {
 	// Send gives a complete IPv6 packet of this node to the route stage. Any goroutine; p
 	// becomes the appliance's.
 	Send(p *packet.Packet)
+	// Resume takes a packet of which a hook of StageTransform has kept a copy to the route stage again: what it waited for
+	// is there. Any goroutine; p becomes the appliance's.
+	Resume(p *packet.Packet)
 	// Transmit sends p on link to the link-layer address dst without routing or resolving it,
 	// for ND, MLD and packets whose resolution has just ended. Any goroutine; p becomes the
 	// appliance's.

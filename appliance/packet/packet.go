@@ -57,6 +57,10 @@ type Packet struct {
 	HBH        bool  // has a Hop-by-Hop Options header
 	Ext        bool  // has extension headers at all
 
+	// Walked: the extension headers in front of this offset have had their effect, and show it: a Type 2 Routing header and
+	// a Home Address option have changed places with the addresses (RFC 6275 9.3.1, 11.3.3). 0 = none has.
+	Walked int
+
 	// Set by the route stage.
 	Route   *Route   // nil = no route
 	NextHop [16]byte // the neighbor to resolve: the gateway or the destination itself

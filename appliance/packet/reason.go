@@ -63,6 +63,8 @@ const (
 	ModuleBusy
 	RoutingHeaderUnrecognized
 	RoutingHeaderType0
+	RoutingHeaderType2
+	HomeAddressInvalid
 	NextHeaderUnrecognized
 	NoNextHeader
 	ChecksumBad
@@ -100,6 +102,7 @@ const (
 	XfrmOutError
 	XfrmOutBundleGenError
 	XfrmOutNoStates
+	XfrmOutNoQueueSpace
 	XfrmOutStateProtoError
 	XfrmOutStateModeError
 	XfrmOutStateSeqError
@@ -170,6 +173,8 @@ var reasons = [NumReasons]struct{ name, ref string }{
 	ModuleBusy:                {"module_busy", ""},
 	RoutingHeaderUnrecognized: {"routing_header_unrecognized", "RFC 8200 4.4"},
 	RoutingHeaderType0:        {"routing_header_type0", "RFC 5095 3"},
+	RoutingHeaderType2:        {"routing_header_type2", "RFC 6275 11.3.3"},
+	HomeAddressInvalid:        {"home_address_invalid", "RFC 6275 6.3"},
 	NextHeaderUnrecognized:    {"next_header_unrecognized", "RFC 8200 4"},
 	NoNextHeader:              {"no_next_header", "RFC 8200 4.7"},
 	ChecksumBad:               {"checksum_bad", "RFC 4443 2.3"},
@@ -205,6 +210,7 @@ var reasons = [NumReasons]struct{ name, ref string }{
 	XfrmOutError:              {"xfrm_out_error", ""},
 	XfrmOutBundleGenError:     {"xfrm_out_bundle_gen_error", ""},
 	XfrmOutNoStates:           {"xfrm_out_no_states", "RFC 4301 5.1"},
+	XfrmOutNoQueueSpace:       {"xfrm_out_no_queue_space", ""},
 	XfrmOutStateProtoError:    {"xfrm_out_state_proto_error", "RFC 4303 3.3"},
 	XfrmOutStateModeError:     {"xfrm_out_state_mode_error", "RFC 4303 3.1.1"},
 	XfrmOutStateSeqError:      {"xfrm_out_state_seq_error", "RFC 4303 3.3.3"},

@@ -45,6 +45,20 @@ type Options struct {
 // with the header.
 func ParseOptions(pkt []byte, off int) Options { return Options{pkt: pkt, off: off + 2} }
 
+// HomeAddress returns the offset of the Home Address option in a Destination Options header of pkt (RFC 6275 6.3), 0 =
+// it has none.
+func HomeAddress(pkt []byte, h *Header) int {
+	opts := ParseOptions(pkt[:h.Off+h.Len], h.Off)
+	for {
+		switch o, ok := opts.Next(); {
+		case !ok:
+			return 0
+		case o.Type == OptHomeAddress:
+			return o.Off
+		}
+	}
+}
+
 // Next returns the next option, padding included; false at the end or at a problem.
 func (o *Options) Next() (Option, bool) {
 	if o.off >= len(o.pkt) {

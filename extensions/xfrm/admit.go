@@ -3,6 +3,7 @@ package xfrm
 import (
 	"leveret/appliance/packet"
 	"leveret/appliance/wire"
+	"leveret/extensions/xfrm/proto"
 	"leveret/extensions/xfrm/sad"
 	"leveret/extensions/xfrm/selector"
 	"leveret/extensions/xfrm/spd"
@@ -21,7 +22,7 @@ func (m *Module) admit(p *packet.Packet) packet.Verdict {
 	if v.idle[spd.In] && len(p.Came()) == 0 || p.In == 0 {
 		return packet.Continue
 	}
-	f, err := selector.Decode(p.Bytes(), 0)
+	f, err := selector.Decode(p.Bytes(), selector.Wire) // the home addresses are where addresses are, see [packet.Packet.Walked]
 	if err != nil {
 		return m.drop(packet.XfrmInPolError)
 	}
@@ -51,7 +52,10 @@ func (m *Module) check(v *view, p *packet.Packet, dir spd.Dir, f *selector.Flow)
 			quoted = &q
 		}
 	}
-	if verdict, _ := v.spd.Check(dir, path[:len(came)], f, quoted, m.ifID(p.In), v.block[dir]); verdict != spd.Accept {
+	if verdict, at := v.spd.Check(dir, path[:len(came)], f, quoted, m.ifID(p.In), v.block[dir]); verdict != spd.Accept {
+		if at >= 0 && path[at].Proto == proto.HAO && verdict != spd.InStateMismatch {
+			m.refused(p, f)
+		}
 		return m.drop(refusals[verdict])
 	}
 	return packet.Continue

@@ -4,7 +4,6 @@ import (
 	"errors"
 
 	"leveret/appliance/clock"
-	"leveret/extensions/xfrm/proto"
 	"leveret/extensions/xfrm/selector"
 	"leveret/extensions/xfrm/spd"
 	"leveret/extensions/xfrm/xfrmapi"
@@ -15,7 +14,6 @@ import (
 
 // What is understood and not built.
 var (
-	errMobile = errors.New("Protocol not supported: the headers of Mobile IPv6 (hao, route2)")
 	errIPv4   = errors.New("Address family not supported by protocol: IPv4")
 	errNonIKE = errors.New("Unsupported encapsulation type for ESP.: espinudp-nonike")
 	errLimits = errors.New("Protocol not supported: lifetimes of policies")
@@ -55,11 +53,7 @@ func checkPolicy(p *spd.Policy) error {
 		return errLimits
 	}
 	for i := range p.Templates {
-		t := &p.Templates[i]
-		switch {
-		case t.Proto == proto.HAO || t.Proto == proto.Route2:
-			return errMobile
-		case t.Src.Is4() || t.Dst.Is4():
+		if t := &p.Templates[i]; t.Src.Is4() || t.Dst.Is4() {
 			return errIPv4
 		}
 	}

@@ -23,7 +23,7 @@ import (
 
 // Claims implements [module.Module].
 func (m *Module) Claims() []string {
-	return []string{"ipsec.allow_legacy", "ipsec.default", "ipsec.defaults", "ipsec.nd_bypass", "ipsec.policies", "ipsec.states"}
+	return []string{"ipsec.allow_legacy", "ipsec.default", "ipsec.defaults", "ipsec.larval_drop", "ipsec.nd_bypass", "ipsec.policies", "ipsec.states"}
 }
 
 // PolicyConfig is one item of ipsec.policies.
@@ -80,16 +80,17 @@ func (m *Module) Prepare(next *module.Config) (func(clock.Instant), error) {
 	defaults, err4 := prepareDefaults(next.Sections["ipsec.defaults"], legacy)
 	states, err5 := prepareStates(next, defaults)
 	policies, err6 := preparePolicies(next, bypass)
+	drop, err7 := decoded(next.Sections["ipsec.larval_drop"], true)
 	return func(now clock.Instant) {
 		if !m.keep.opened {
 			m.keep.dir, m.keep.lab = next.StateDir, next.Seed != 0
 		}
-		m.block, m.defaults = block, defaults
+		m.block, m.defaults, m.waits = block, defaults, !drop
 		m.sad.AllowLegacy(legacy)
 		m.commitStates(now, states)
 		m.commitPolicies(policies)
 		m.changed(now)
-	}, errors.Join(err, err2, err3, err4, err5, err6)
+	}, errors.Join(err, err2, err3, err4, err5, err6, err7)
 }
 
 // decoded reads a section that is one value or a list.
@@ -318,11 +319,11 @@ func (c *TemplateConfig) template() (t spd.Template, key, msg string) {
 	t = spd.Template{Src: c.Src, Dst: c.Dst, SPI: c.SPI, ReqID: c.ReqID}
 	var ok bool
 	if t.Proto, ok = proto.Parse(c.Proto); !ok {
-		return t, "proto", fmt.Sprintf("%q: want esp or ah", c.Proto)
+		return t, "proto", fmt.Sprintf("%q: want esp, ah, hao or route2", c.Proto)
 	}
 	if c.Mode != "" {
 		if t.Mode, ok = proto.ParseMode(c.Mode); !ok {
-			return t, "mode", fmt.Sprintf("%q: want transport, tunnel or beet", c.Mode)
+			return t, "mode", fmt.Sprintf("%q: want transport, tunnel, beet, ro or in_trigger", c.Mode)
 		}
 	}
 	if c.Level != "" {

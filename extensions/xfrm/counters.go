@@ -37,6 +37,7 @@ var names = []struct {
 	{packet.XfrmFwdHdrError, "XfrmFwdHdrError"},
 	{packet.XfrmOutStateInvalid, "XfrmOutStateInvalid"},
 	{packet.XfrmAcquireError, "XfrmAcquireError"},
+	{packet.XfrmOutNoQueueSpace, "XfrmOutNoQueueSpace"},
 }
 
 // counters count what was dropped, by reason, under Linux's names.

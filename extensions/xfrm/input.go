@@ -25,6 +25,10 @@ func (m *Module) input(p *packet.Packet) packet.Verdict {
 		in.proto = proto.ESP
 	case wire.AH:
 		in.proto = proto.AH
+	case wire.DestOpts:
+		return m.homeAddress(v, p)
+	case wire.Routing:
+		return m.route2(v, p)
 	default:
 		if len(v.ports) == 0 {
 			return packet.Continue
@@ -257,6 +261,7 @@ func (in *opening) tunnel(s *sad.State) packet.Verdict {
 	outer := class(b)
 	p.Trim(in.at + n)
 	p.Pull(in.at)
+	p.Walked = 0
 	inner, ok := decapsulate(class(p.Bytes()), outer, s.Flags)
 	if !ok {
 		return packet.Drop(packet.TunnelECN)

@@ -28,17 +28,20 @@ type Module struct {
 	label uint64
 	count counters
 	inbox inbox
+	queue queue
 
 	// Loop only.
 	sad      *sad.DB
 	spd      *spd.DB
 	defaults sad.Defaults
 	block    [3]bool // by direction: packets without a policy
+	waits    bool    // packets wait for the SA that was asked for
 	// wants counts by direction the policies that want anything of a packet: those that block or have templates.
 	wants   [3]int
 	ports   map[udpEnd]int // where ESP comes in UDP: SAs for each
 	keep    keep
 	expired []sad.Expire // spare
+	reported
 }
 
 // keep is where numbers that must not come again are kept over restarts; dir "" = nowhere.
@@ -59,6 +62,7 @@ type view struct {
 	sad   *sad.Snapshot
 	spd   *spd.Snapshot
 	block [3]bool
+	waits bool
 	// idle: by direction, no policy wants anything of a packet that came through no SA.
 	idle  [3]bool
 	ports map[udpEnd]int
@@ -111,7 +115,7 @@ func (m *Module) Reset(now clock.Instant) {
 
 // publish makes the databases as they are what packets see.
 func (m *Module) publish() {
-	v := &view{sad: m.sad.Snapshot(), spd: m.spd.Snapshot(), block: m.block, ports: maps.Clone(m.ports)}
+	v := &view{sad: m.sad.Snapshot(), spd: m.spd.Snapshot(), block: m.block, waits: m.waits, ports: maps.Clone(m.ports)}
 	for dir := range v.idle {
 		v.idle[dir] = m.wants[dir] == 0 && !m.block[dir]
 	}
@@ -122,6 +126,7 @@ func (m *Module) publish() {
 func (m *Module) changed(now clock.Instant) {
 	m.reserve(now)
 	m.publish()
+	m.settle()
 }
 
 // Deadline implements [module.Module].
@@ -152,6 +157,7 @@ type inbox struct {
 	mu      sync.Mutex
 	acquire map[sad.Template]selector.Flow
 	reached []reached
+	reports map[report]selector.Flow
 	told    bool // the loop knows that there is something
 }
 
@@ -211,8 +217,8 @@ func (m *Module) Receive(now clock.Instant, ev module.Event) {
 	}
 	b := &m.inbox
 	b.mu.Lock()
-	limits, wanted := b.reached, b.acquire
-	b.reached, b.acquire, b.told = nil, map[sad.Template]selector.Flow{}, false
+	limits, wanted, reports := b.reached, b.acquire, b.reports
+	b.reached, b.acquire, b.reports, b.told = nil, map[sad.Template]selector.Flow{}, nil, false
 	b.mu.Unlock()
 	list := m.expired[:0]
 	for _, r := range limits {
@@ -220,6 +226,8 @@ func (m *Module) Receive(now clock.Instant, ev module.Event) {
 	}
 	m.tell(now, list)
 	m.acquire(now, wanted)
+	m.tellReports(now, reports)
+	m.settle()
 	m.reserve(now)
 }
 

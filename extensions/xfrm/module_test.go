@@ -49,7 +49,9 @@ func (r *fixedRoute) Route(q module.RouteQuery) module.RouteResult {
 	if q.Src.IsValid() {
 		src = q.Src
 	}
-	r.route.MTU = r.mtu
+	if r.route.MTU != r.mtu {
+		r.route.MTU = r.mtu
+	}
 	return module.RouteResult{Route: &r.route, Out: r.out, NextHop: q.Dst, Src: src}
 }
 func (r *fixedRoute) SortDestinations(d []netip.Addr) []netip.Addr { return d }
@@ -194,9 +196,9 @@ func TestConfigFaults(t *testing.T) {
 		{policy(func(c *PolicyConfig) { c.Selector.DPort = 5 }), "[0].selector.dport: needs a protocol (RFC 4301 7.1)"},
 		{policy(func(c *PolicyConfig) { c.Selector.Proto = true }), "[0].selector.proto: want a word or a number"},
 		{policy(func(c *PolicyConfig) { c.Selector.Dev = "lan9" }), `[0].selector.dev: there is no link "lan9"`},
-		{policy(func(c *PolicyConfig) { c.Templates[0].Mode = "x" }), `[0].templates[0].mode: "x": want transport, tunnel or beet`},
+		{policy(func(c *PolicyConfig) { c.Templates[0].Mode = "x" }), `[0].templates[0].mode: "x": want transport, tunnel, beet, ro or in_trigger`},
 		{policy(func(c *PolicyConfig) { c.Templates[0].Level = "use" }), "[0].templates[0].level: Error: Mode in optional template not allowed in outbound policy."},
-		{policy(func(c *PolicyConfig) { c.Templates = []TemplateConfig{{Proto: "hao", Mode: "ro"}} }), "[0]: Protocol not supported: the headers of Mobile IPv6 (hao, route2)"},
+		{policy(func(c *PolicyConfig) { c.Templates = []TemplateConfig{{Proto: "hao", Mode: "tunnel"}} }), "[0].templates[0].mode: hao has no mode tunnel"},
 		{policy(func(c *PolicyConfig) { c.Templates[0].Src, c.Templates[0].Dst = addr("10.0.0.1"), addr("10.0.0.2") }), "[0]: Address family not supported by protocol: IPv4"},
 		{sections(nil, []PolicyConfig{protect("a"), protect("a")}), "[1]: a policy above is for the same packets"},
 		{state(func(c *sad.StateConfig) { c.AEAD.Key, c.AEAD.KeyFile = "", "keys/x" }), "[0].aead.key_file: want a path from the root"},

@@ -77,16 +77,27 @@ func (m *Module) protect(v *view, p *packet.Packet, f *selector.Flow) packet.Ver
 	if !tmpl.Merge(sub, main) {
 		return m.drop(packet.XfrmOutPolError)
 	}
+	second := -1 // where the templates of main begin
+	if sub != nil && main != nil {
+		second = len(sub.Templates)
+	}
 	var b bundle
-	if r := m.resolve(v, &b, &tmpl, p, f); r != packet.NoReason {
+	switch r := m.resolve(v, &b, &tmpl, second, p, f); {
+	case r == packet.XfrmOutNoStates && v.waits:
+		return m.wait(&b.missing, p, f)
+	case r != packet.NoReason:
 		return m.drop(r)
+	}
+	if second >= 0 {
+		spd.SortStates(b.layers[:b.n], kind)
+	}
+	if b.mobile {
+		b.once(p.Bytes())
 	}
 	if b.n == 0 { // none, or nothing but optional ones
 		return packet.Continue
 	}
-	if sub != nil && main != nil {
-		spd.SortStates(b.layers[:b.n], kind)
-	}
+	b.ends(f)
 	if verdict := m.measure(&b, p, f); verdict != packet.Continue {
 		return verdict
 	}
@@ -113,6 +124,8 @@ type bundle struct {
 	n      int
 	// wrapped: one of them gives the packet other addresses, so that it is routed again.
 	wrapped bool
+	mobile  bool         // one of them is of Mobile IPv6
+	missing sad.Template // that there is no state for
 	// peer and self are the addresses of what comes out.
 	self, peer netip.Addr
 }
@@ -127,14 +140,17 @@ type layer struct {
 
 func kind(l layer) (proto.Proto, proto.Mode) { return l.state.Proto, l.state.Mode }
 
-// resolve finds a state for each template (RFC 4301 5.1 step 3). Each is of the addresses that the one before left.
-func (m *Module) resolve(v *view, b *bundle, tmpl *spd.Merged, p *packet.Packet, f *selector.Flow) packet.Reason {
-	pkt := p.Bytes()
-	b.self, b.peer = netip.AddrFrom16([16]byte(pkt[8:24])), netip.AddrFrom16([16]byte(pkt[24:40]))
+// resolve finds a state for each template (RFC 4301 5.1 step 3). Each is of the addresses that the one before left; each
+// policy begins with those of the flow. The headers of Mobile IPv6 leave the home addresses.
+func (m *Module) resolve(v *view, b *bundle, tmpl *spd.Merged, second int, p *packet.Packet, f *selector.Flow) packet.Reason {
+	var self, peer netip.Addr
 	for i := range tmpl.N {
+		if i == 0 || i == second {
+			self, peer = netip.AddrFrom16(f.Src), netip.AddrFrom16(f.Dst)
+		}
 		t := tmpl.Templates[i]
-		want := sad.Template{DAddr: b.peer, SAddr: b.self, Proto: t.Proto, SPI: t.SPI, Mode: t.Mode, ReqID: t.ReqID, IfID: tmpl.IfID}
-		if t.Mode != proto.Transport {
+		want := sad.Template{DAddr: peer, SAddr: self, Proto: t.Proto, SPI: t.SPI, Mode: t.Mode, ReqID: t.ReqID, IfID: tmpl.IfID}
+		if wraps(t.Mode) {
 			want.DAddr, want.SAddr = t.Dst, t.Src
 			if !t.Src.IsValid() || t.Src.IsUnspecified() {
 				if want.SAddr = m.host.Router().Route(module.RouteQuery{Dst: t.Dst, Proto: uint8(t.Proto), Mark: p.Mark}).Src; !want.SAddr.IsValid() {
@@ -145,19 +161,21 @@ func (m *Module) resolve(v *view, b *bundle, tmpl *spd.Merged, p *packet.Packet,
 		s, acquiring := v.sad.ForTemplate(&want, f)
 		switch {
 		case s == nil && t.Level == spd.Use:
+			if !acquiring && mobile(t.Proto) {
+				m.wantState(&want, f)
+			}
 			continue
 		case s == nil:
 			if !acquiring {
 				m.wantState(&want, f)
 			}
+			b.missing = want
 			return packet.XfrmOutNoStates
 		}
 		b.layers[b.n] = layer{state: s, src: want.SAddr, dst: want.DAddr}
 		b.n++
-		if t.Mode != proto.Transport {
-			b.wrapped = true
-			b.self, b.peer = want.SAddr, want.DAddr
-		}
+		self, peer = want.SAddr, want.DAddr
+		b.mobile = b.mobile || mobile(t.Proto)
 	}
 	return packet.NoReason
 }
@@ -187,23 +205,20 @@ func (w *work) fits(s *sad.State, n int) int {
 // measure says where headers go and how long the packet may be, from the outermost header in; one that is longer goes
 // back with that (RFC 4301 8.2).
 func (m *Module) measure(b *bundle, p *packet.Packet, f *selector.Flow) packet.Verdict {
-	off, fragment, ok := insertAt(p.Bytes())
-	first := b.layers[0].state.Mode == proto.Transport
-	if first && (!ok || fragment) { // RFC 4303 3.1.1: transport mode is for whole packets
+	first := !wraps(b.layers[0].state.Mode)
+	if !b.place(p.Bytes()) {
 		return m.drop(packet.XfrmOutStateModeError)
 	}
 	mtu, r := m.pathMTU(b, p)
 	if r != packet.NoReason {
 		return m.drop(r)
 	}
-	for i := range b.n {
-		if b.layers[i].state.Mode != proto.Transport {
-			off = wire.IPv6HeaderLen
-		}
-		b.layers[i].off = off
-	}
 	for i := b.n - 1; i >= 0; i-- {
 		l := &b.layers[i]
+		if mobile(l.state.Proto) {
+			mtu -= mobileLen
+			continue
+		}
 		w := l.state.Live.Work.(*work)
 		switch l.state.Mode {
 		case proto.Tunnel:
@@ -286,7 +301,7 @@ func insertAt(pkt []byte) (off int, fragment, ok bool) {
 		case wire.HopByHop, wire.Routing:
 			off = h.Off + h.Len
 		case wire.DestOpts:
-			if !hasHome(pkt, h) {
+			if wire.HomeAddress(pkt, h) == 0 {
 				continue // before a Routing header it counts as what is on the way
 			}
 			off = h.Off + h.Len
@@ -297,21 +312,16 @@ func insertAt(pkt []byte) (off int, fragment, ok bool) {
 	return off, c.Fragment != 0, true
 }
 
-// hasHome reports whether Destination Options have a Home Address option.
-func hasHome(pkt []byte, h *wire.Header) bool {
-	opts := wire.ParseOptions(pkt[:h.Off+h.Len], h.Off)
-	for {
-		o, ok := opts.Next()
-		if !ok || o.Type == wire.OptHomeAddress {
-			return ok
-		}
-	}
-}
-
 // wrap puts the headers on, the innermost first.
 func (m *Module) wrap(b *bundle, p *packet.Packet, f *selector.Flow) packet.Verdict {
 	for i := range b.n {
 		l := &b.layers[i]
+		if mobile(l.state.Proto) {
+			if r := m.putMobile(l, p); r != packet.NoReason {
+				return m.drop(r)
+			}
+			continue
+		}
 		w := l.state.Live.Work.(*work)
 		if p.RoomBefore() < w.overhead(l.state)+wire.IPv6HeaderLen {
 			return m.drop(packet.XfrmOutError)
@@ -323,7 +333,9 @@ func (m *Module) wrap(b *bundle, p *packet.Packet, f *selector.Flow) packet.Verd
 	mark := b.mark(p.Mark)
 	p.GSO = packet.GSO{}
 	if b.wrapped {
+		whole := p.NoFrag && !b.tunneled()
 		p.Own()
+		p.NoFrag = whole
 	}
 	p.Mark, p.Protected = mark, true
 	if b.wrapped {

@@ -140,8 +140,6 @@ func (m *Module) states() []*sad.State { return m.sad.List() }
 // checkState refuses what is understood and not built.
 func checkState(s *sad.State) error {
 	switch {
-	case s.Proto == proto.HAO || s.Proto == proto.Route2:
-		return errMobile
 	case s.Sel.Family() == selector.IPv4:
 		return errIPv4
 	case s.Encap.Type == sad.ESPInUDPNonIKE:

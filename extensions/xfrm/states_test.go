@@ -64,7 +64,7 @@ func TestAddedByCommand(t *testing.T) {
 		change func(*sad.State)
 		want   string
 	}{
-		{func(s *sad.State) { s.Proto = proto.HAO }, "Protocol not supported: the headers of Mobile IPv6 (hao, route2)"},
+		{func(s *sad.State) { s.Proto = proto.HAO }, "Invalid argument: hao has no spi"},
 		{func(s *sad.State) { s.SPI, s.Mode = 0x101, proto.BEET }, "Invalid argument: mode beet needs a sel with both addresses"},
 		{func(s *sad.State) { s.SPI = 5 }, "Invalid argument: spi 0 to 255 are reserved (RFC 4303 2.1)"},
 		{func(s *sad.State) { s.SPI, s.SAddr, s.DAddr = 0x101, addr("10.0.0.1"), addr("10.0.0.2") }, "Address family not supported by protocol: states have IPv6 addresses"},
@@ -252,7 +252,8 @@ func TestStatHasLinuxsOrder(t *testing.T) {
 	linux := strings.Fields(`XfrmInError XfrmInBufferError XfrmInHdrError XfrmInNoStates XfrmInStateProtoError XfrmInStateModeError XfrmInStateSeqError
 		XfrmInStateExpired XfrmInStateMismatch XfrmInStateInvalid XfrmInTmplMismatch XfrmInNoPols XfrmInPolBlock XfrmInPolError XfrmOutError
 		XfrmOutBundleGenError XfrmOutBundleCheckError XfrmOutNoStates XfrmOutStateProtoError XfrmOutStateModeError XfrmOutStateSeqError
-		XfrmOutStateExpired XfrmOutPolBlock XfrmOutPolDead XfrmOutPolError XfrmFwdHdrError XfrmOutStateInvalid XfrmAcquireError`)
+		XfrmOutStateExpired XfrmOutPolBlock XfrmOutPolDead XfrmOutPolError XfrmFwdHdrError XfrmOutStateInvalid XfrmAcquireError
+		XfrmOutStateDirError XfrmInStateDirError XfrmInIptfsError XfrmOutNoQueueSpace`)
 	b := newBench(t)
 	b.m.drop(packet.XfrmInNoStates)
 	text, err := b.call("GET /v1/xfrm/stat", "", false)

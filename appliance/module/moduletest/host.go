@@ -23,6 +23,7 @@ type Host struct {
 
 	Sent      [][]byte // by Transmit
 	Routed    [][]byte // by Send
+	Resumed   []*packet.Packet
 	Errors    []module.ICMPError
 	Dropped   []packet.Reason
 	Published []Published
@@ -111,6 +112,9 @@ func (h *Host) Router() module.Router { return h.Routing }
 
 // Send implements [module.Host].
 func (h *Host) Send(p *packet.Packet) { h.Routed = append(h.Routed, p.Bytes()) }
+
+// Resume implements [module.Host].
+func (h *Host) Resume(p *packet.Packet) { h.Resumed = append(h.Resumed, p) }
 
 // Transmit implements [module.Host].
 func (h *Host) Transmit(p *packet.Packet, _ int, _ [6]byte) { h.Sent = append(h.Sent, p.Bytes()) }

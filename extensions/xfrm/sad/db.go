@@ -280,6 +280,7 @@ func (db *DB) index(s *State) {
 	switch {
 	case !s.Proto.HasSPI():
 		db.byAddrs.edit(db.edition, db.addrsHash(s.DAddr, s.SAddr, s.Proto)).add(s)
+		db.mobile += valid(s)
 	case s.SPI != 0:
 		db.byID.edit(db.edition, db.idHash(&s.ID)).add(s)
 	}
@@ -287,11 +288,19 @@ func (db *DB) index(s *State) {
 	db.changed()
 }
 
+func valid(s *State) int {
+	if s.KM == Valid {
+		return 1
+	}
+	return 0
+}
+
 // unindex takes a state out of the indexes.
 func (db *DB) unindex(s *State) {
 	switch {
 	case !s.Proto.HasSPI():
 		db.byAddrs.edit(db.edition, db.addrsHash(s.DAddr, s.SAddr, s.Proto)).swap(s, nil)
+		db.mobile -= valid(s)
 	case s.SPI != 0:
 		db.byID.edit(db.edition, db.idHash(&s.ID)).swap(s, nil)
 	}
@@ -309,6 +318,7 @@ func (db *DB) put(old, s *State) {
 			db.byID.edit(db.edition, db.idHash(&s.ID)).swap(old, s)
 		} else {
 			db.byAddrs.edit(db.edition, db.addrsHash(s.DAddr, s.SAddr, s.Proto)).swap(old, s)
+			db.mobile += valid(s) - valid(old)
 		}
 		db.byTemplate.edit(db.edition, db.templateHash(s.DAddr, s.SAddr, s.ReqID)).swap(old, s)
 		db.changed()

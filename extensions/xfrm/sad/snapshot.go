@@ -13,6 +13,8 @@ type tables struct {
 	byID       index // of protocols with an SPI: by daddr, SPI and protocol
 	byAddrs    index // of those without: by daddr, saddr and protocol
 	byTemplate index // all: by daddr, saddr and reqid
+
+	mobile int // valid states without an SPI
 }
 
 func (t *tables) idHash(id *ID) uint16 {
@@ -70,6 +72,9 @@ func (sn *Snapshot) Known(daddr netip.Addr, spi uint32, p proto.Proto) bool {
 	}
 	return false
 }
+
+// Mobile reports whether there is any state for the headers of Mobile IPv6.
+func (sn *Snapshot) Mobile() bool { return sn.mobile > 0 }
 
 // ByAddrs returns the valid state of an inbound packet with a Home Address option or a Type 2 Routing
 // header: that of the two addresses, or one for (daddr, ::) or (::, ::) if it has flag wildrecv. coa is the

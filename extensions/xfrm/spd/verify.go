@@ -77,7 +77,8 @@ func fits(path []State, f, quoted *selector.Flow) (Verdict, int) {
 // selectors are [Snapshot.Check]'s. nil = there is no policy of that type.
 //
 // Templates are taken from the last, the outermost, to the first. One that is required is looked for from
-// where the one before was found, past states of transport mode only; one of level use may be missing. What
+// where the one before was found, past states of transport mode only; so is one of level use, unless that is
+// of transport mode itself (Linux searches the same way), but it may be missing. What
 // is left over must be of transport mode: more protection than asked for, but no tunnel that no policy
 // knows of.
 //

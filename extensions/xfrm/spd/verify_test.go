@@ -105,6 +105,7 @@ func TestVerify(t *testing.T) {
 		{"use: tunnel", path(tunnel), nil, policy(use(tTunnel)), false, Accept, -1},
 		{"use: tunnel, in clear", nil, nil, policy(use(tTunnel)), false, Accept, -1},
 		{"use: tunnel, another one came", path(beet), nil, policy(use(tTunnel)), false, InTmplMismatch, 0},
+		{"use: tunnel, past AH that nobody asked for", path(ah, tunnel), nil, policy(use(tTunnel)), false, Accept, -1}, // seen on Linux 6.1
 		{"use: tunnel, in AH", path(ah, tunnel), nil, policy(tAH, use(tTunnel)), false, InTmplMismatch, -1},
 		{"use: tunnel behind the AH that is required", path(tunnel, ah), nil, policy(tAH, use(tTunnel)), false, Accept, -1},
 		{"use: tunnel not there, AH is required", path(ah), nil, policy(tAH, use(tTunnel)), false, Accept, -1},
