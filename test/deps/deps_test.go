@@ -21,7 +21,7 @@ var pure = []string{
 	"appliance/wire", "extensions/ndp/nud", "extensions/ndp/dad", "extensions/ndp/mld", "extensions/ndp/ndwire",
 	"extensions/ndp/radv", "extensions/ndp/rtrsol", "extensions/ndp/slaac", "extensions/ndp/routers",
 	"extensions/policyroute/fib", "extensions/policyroute/nexthop", "extensions/policyroute/rule", "extensions/policyroute/srcsel",
-	"extensions/xfrm/ah", "extensions/xfrm/algo", "extensions/xfrm/esp", "extensions/xfrm/proto", "extensions/xfrm/replay", "extensions/xfrm/selector", "extensions/xfrm/spd",
+	"extensions/xfrm/ah", "extensions/xfrm/algo", "extensions/xfrm/esp", "extensions/xfrm/proto", "extensions/xfrm/replay", "extensions/xfrm/selector", "extensions/xfrm/spd", "extensions/xfrm/words",
 }
 
 // rules says for the files below a folder what they may not import, and why.

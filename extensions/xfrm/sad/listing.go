@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"leveret/appliance/clock"
+	"leveret/extensions/xfrm/proto"
 )
 
 // Measured is what has become of a state.
@@ -24,13 +25,7 @@ type Listed struct {
 }
 
 // Current is how much of its lifetime a state has used.
-type Current struct {
-	Bytes     uint64     `json:"bytes"`
-	Packets   uint64     `json:"packets"`
-	Added     time.Time  `json:"added"`
-	FirstUsed *time.Time `json:"first_used,omitempty"`
-	LastUsed  *time.Time `json:"last_used,omitempty"`
-}
+type Current = proto.Current
 
 // AntiReplay is where sequence numbers are.
 type AntiReplay struct {
@@ -216,21 +211,7 @@ func (l *Listed) antiReplay(b []byte) []byte {
 }
 
 func (l *Listed) lifetimes(b []byte) []byte {
-	v, c := &l.Lifetime, &l.Current
-	limit := func(n uint64) string {
-		if n == 0 {
-			return "(INF)"
-		}
-		return fmt.Sprint(n)
-	}
-	used := "-"
-	if c.FirstUsed != nil {
-		used = c.FirstUsed.Format(time.DateTime)
-	}
-	b = fmt.Appendf(b, "\tlifetime config:\n\t  limit: soft %s(bytes), hard %s(bytes)\n\t  limit: soft %s(packets), hard %s(packets)\n",
-		limit(v.SoftBytes), limit(v.HardBytes), limit(v.SoftPackets), limit(v.HardPackets))
-	b = fmt.Appendf(b, "\t  expire add: soft %d(sec), hard %d(sec)\n\t  expire use: soft %d(sec), hard %d(sec)\n", v.SoftAdd, v.HardAdd, v.SoftUse, v.HardUse)
-	b = fmt.Appendf(b, "\tlifetime current:\n\t  %d(bytes), %d(packets)\n\t  add %s use %s\n", c.Bytes, c.Packets, c.Added.Format(time.DateTime), used)
+	b = l.Lifetime.Append(b, &l.Current)
 	n := value(l.Stats)
 	return fmt.Appendf(b, "\tstats:\n\t  replay-window %d replay %d failed %d\n", n.ReplayWindow, n.Replay, n.IntegrityFailed)
 }
