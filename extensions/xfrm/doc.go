@@ -16,6 +16,6 @@
 // Cores: selector, spd, sad, replay, algo, esp, ah. What commands and monitor get and send is in package xfrmapi.
 //
 // Limits: 131,072 states, 1,024 of them larval, 1,048,576 policies. A packet goes through 6 SAs at most. Outer and
-// inner packets are IPv6. Refused: IPComp, the headers of Mobile IPv6 (hao, route2), XFRM interfaces (if_id), lifetimes
-// of policies. A packet that waits for an SA is dropped, and the key manager asked once in 30 seconds.
+// inner packets are IPv6. Refused: IPComp, the headers of Mobile IPv6 (hao, route2), XFRM interfaces (if_id), limits
+// of bytes and packets of policies. A packet that waits for an SA is dropped, and the key manager asked once in 30 seconds.
 package xfrm

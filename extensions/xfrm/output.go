@@ -71,12 +71,8 @@ func (m *Module) protect(v *view, p *packet.Packet, f *selector.Flow) packet.Ver
 	case sub != nil && sub.Action == spd.Block, main != nil && main.Action == spd.Block:
 		return m.drop(packet.XfrmOutPolBlock)
 	}
-	var tmpl spd.Merged
-	if !tmpl.Merge(sub, main) {
-		return m.drop(packet.XfrmOutPolError)
-	}
 	var b bundle
-	if r := m.resolve(v, &b, &tmpl, p, f); r != packet.NoReason {
+	if r := m.resolve(v, &b, sub, main, p, f); r != packet.NoReason {
 		return m.drop(r)
 	}
 	if b.n == 0 { // none, or nothing but optional ones
@@ -100,6 +96,7 @@ func (v *view) forError(p *packet.Packet, f *selector.Flow) *spd.Policy {
 	}
 	q.Link, q.Mark = f.Link, f.Mark
 	if pol := v.spd.Lookup(spd.Out, false, &q, 0); pol != nil && pol.Flags&spd.ICMP != 0 {
+		pol.Note()
 		return pol
 	}
 	return nil
@@ -126,7 +123,11 @@ type layer struct {
 func kind(l layer) (proto.Proto, proto.Mode) { return l.state.Proto, l.state.Mode }
 
 // resolve finds a state for each template (RFC 4301 5.1 step 3). Each is of the addresses that the one before left.
-func (m *Module) resolve(v *view, b *bundle, tmpl *spd.Merged, p *packet.Packet, f *selector.Flow) packet.Reason {
+func (m *Module) resolve(v *view, b *bundle, sub, main *spd.Policy, p *packet.Packet, f *selector.Flow) packet.Reason {
+	var tmpl spd.Merged
+	if !tmpl.Merge(sub, main) {
+		return packet.XfrmOutPolError
+	}
 	pkt := p.Bytes()
 	b.self, b.peer = netip.AddrFrom16([16]byte(pkt[8:24])), netip.AddrFrom16([16]byte(pkt[24:40]))
 	for i := range tmpl.N {
@@ -146,7 +147,11 @@ func (m *Module) resolve(v *view, b *bundle, tmpl *spd.Merged, p *packet.Packet,
 			continue
 		case s == nil:
 			if !acquiring {
-				m.wantState(&want, f)
+				policy := main
+				if sub != nil && i < len(sub.Templates) {
+					policy = sub
+				}
+				m.wantState(&want, policy, f)
 			}
 			return packet.XfrmOutNoStates
 		}

@@ -83,6 +83,19 @@ func (v View) when(at clock.Instant) *time.Time {
 // blank. What it prints otherwise than meant is printed so, but for seq, which is shown in the wrong order
 // of octets there.
 func (l *Listed) Text(stats bool) string {
+	return string(l.tail(l.attributes(l.head(stats), stats), stats))
+}
+
+// ExpireText is Text with what the kernel tells of a state that ends: no algorithms, no sequence numbers.
+func (l *Listed) ExpireText(stats bool) string {
+	b := l.head(stats)
+	if m := l.Mark; m != nil {
+		b = fmt.Appendf(b, "\tmark %#x/%#x \n", m.Value, m.Mask)
+	}
+	return string(l.tail(b, stats))
+}
+
+func (l *Listed) head(stats bool) []byte {
 	b := fmt.Appendf(nil, "src %s dst %s\n\tproto %s ", l.Src, l.Dst, l.Proto)
 	if l.Proto.HasSPI() || stats {
 		b = fmt.Appendf(b, "spi 0x%08x", l.SPI)
@@ -95,9 +108,10 @@ func (l *Listed) Text(stats bool) string {
 	if stats {
 		b = fmt.Appendf(b, "(0x%08x)", l.ReqID)
 	}
-	b = fmt.Appendf(b, " mode %s\n", l.Mode)
-	b = l.flags(b, stats)
-	b = l.attributes(b, stats)
+	return l.flags(fmt.Appendf(b, " mode %s\n", l.Mode), stats)
+}
+
+func (l *Listed) tail(b []byte, stats bool) []byte {
 	if l.Sel != "" {
 		b = fmt.Appendf(b, "\tsel %s ", l.Sel)
 		if stats {
@@ -108,7 +122,7 @@ func (l *Listed) Text(stats bool) string {
 	if stats {
 		b = l.lifetimes(b)
 	}
-	return string(b)
+	return b
 }
 
 // OneLine makes a text that of option -o.

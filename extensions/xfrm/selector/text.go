@@ -125,16 +125,29 @@ type Spec struct {
 	Dev   string `json:"dev,omitempty" mapstructure:"dev"`
 }
 
-// Text returns the words of what is given.
-func (s *Spec) Text() string {
-	var parts []string
-	for _, word := range [...]string{"src", "dst", "proto", "sport", "dport", "type", "code", "key", "dev"} {
-		if v := *s.field(word); v != "" {
-			parts = append(parts, word, v)
+// Names are the words that values follow, in the order in which they are written.
+var Names = [...]string{"src", "dst", "proto", "sport", "dport", "type", "code", "key", "dev"}
+
+// SpecOf returns the spec of values by name.
+func SpecOf(values map[string]string) (s Spec) {
+	for _, w := range Names {
+		*s.field(w) = values[w]
+	}
+	return s
+}
+
+// Words returns the words of what is given.
+func (s *Spec) Words() (words []string) {
+	for _, w := range Names {
+		if v := *s.field(w); v != "" {
+			words = append(words, w, v)
 		}
 	}
-	return strings.Join(parts, " ")
+	return words
 }
+
+// Text returns them as one.
+func (s *Spec) Text() string { return strings.Join(s.Words(), " ") }
 
 func (s *Spec) field(word string) *string {
 	switch word {
@@ -158,6 +171,12 @@ func (s *Spec) field(word string) *string {
 		return &s.Dev
 	}
 	return nil
+}
+
+// IsWord reports whether a word is one of SELECTOR.
+func IsWord(w string) bool {
+	var s Spec
+	return s.field(w) != nil
 }
 
 // Words reads the words of SELECTOR of "ip xfrm", in any order, and returns what is behind them.

@@ -248,9 +248,6 @@ func (r *Reader) Limit(l *proto.Lifetime) error {
 	return err
 }
 
-// errRange is that words say more than one selector can.
-var errRange = errors.New("a range takes more than one selector: they are for the configuration")
-
 // Selector reads the words of SELECTOR from the one being read, and goes on to the first behind them. Its errors are
 // those of package selector: see [Said].
 func (r *Reader) Selector() (selector.Selector, error) {
@@ -282,8 +279,13 @@ func (r *Reader) Spec() (selector.Spec, selector.Selector, error) {
 	switch {
 	case err != nil:
 		return spec, selector.Selector{}, err
-	case len(all) > 1:
-		return spec, selector.Selector{}, errRange
+	case len(all) > 1: // as the configuration may say it: a command is about one
+		for field, v := range map[string]string{"sport": spec.SPort, "dport": spec.DPort, "type": spec.Type, "code": spec.Code} {
+			if strings.Contains(v, "-") {
+				err = &selector.FieldError{Field: field, Value: v, Text: "a range takes more than one selector"}
+			}
+		}
+		return spec, selector.Selector{}, err
 	}
 	return spec, all[0], nil
 }

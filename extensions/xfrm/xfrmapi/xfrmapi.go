@@ -2,19 +2,24 @@
 // "ip xfrm", which has no JSON: keys are in iproute2's style.
 package xfrmapi
 
-import "leveret/extensions/xfrm/sad"
+import (
+	"leveret/extensions/xfrm/sad"
+	"leveret/extensions/xfrm/spd"
+)
 
 // Topic is where the events are published.
 const Topic = "xfrm"
 
 // Event is one message of the topic, in the words of "ip xfrm monitor": newsa, updsa, delsa, flushsa, expire,
-// acquire, migrate, newpolicy, updpolicy, delpolicy, flushpolicy.
+// acquire, migrate, newpolicy, updpolicy, delpolicy, polexpire, flushpolicy, setdefault.
 type Event struct {
 	Event  string      `json:"event"`
-	Hard   bool        `json:"hard,omitempty"`  // of expire: the state is gone
-	Proto  string      `json:"proto,omitempty"` // of flushsa; "" = all
-	Type   string      `json:"ptype,omitempty"` // of flushpolicy
-	State  *sad.Listed `json:"state,omitempty"` // of acquire: the larval state, whose selector is the flow
-	Old    *sad.Listed `json:"old,omitempty"`   // of migrate
-	Policy *Policy     `json:"policy,omitempty"`
+	Hard   bool        `json:"hard,omitempty"`   // of expire and polexpire: it is gone
+	Proto  string      `json:"proto,omitempty"`  // of flushsa; "" = all
+	Type   string      `json:"ptype,omitempty"`  // of flushpolicy
+	State  *sad.Listed `json:"state,omitempty"`  // of acquire: the larval state, whose selector is the flow
+	Old    *sad.Listed `json:"old,omitempty"`    // of migrate
+	Policy *spd.Listed `json:"policy,omitempty"` // of acquire: the one that wants a state
+
+	Default *PolicyDefault `json:"default,omitempty"` // of setdefault: all three
 }
