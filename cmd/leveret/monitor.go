@@ -14,23 +14,26 @@ import (
 	"leveret/appliance/control/api"
 	"leveret/extensions/ndp/ndpapi"
 	"leveret/extensions/policyroute/routeapi"
+	"leveret/extensions/xfrm/xfrmapi"
 )
 
 // monitorTopics are the objects whose events there are. "ndp", with one for each packet, is not among
 // "all".
-var monitorTopics = []string{"link", "addr", "maddr", "neigh", "route", "rule", "nexthop", "ndp"}
+var monitorTopics = []string{"link", "addr", "maddr", "neigh", "route", "rule", "nexthop", "xfrm", "ndp"}
 
 func (c *cli) monitorCommand() *cobra.Command {
 	cmd := c.verb("monitor [all | OBJECT...] [label]", "Watch changes as they happen",
 		`  leveret monitor
   leveret -t monitor neigh route
   leveret monitor ndp
+  leveret -s monitor xfrm
   leveret -j monitor addr | jq -r '.addr_info[].local'`,
-		words{flags: map[string]func(){"all": nil, "label": nil, "link": nil, "addr": nil, "maddr": nil, "neigh": nil, "route": nil, "rule": nil, "nexthop": nil, "ndp": nil}}, c.monitor)
+		words{flags: map[string]func(){"all": nil, "label": nil, "link": nil, "addr": nil, "maddr": nil, "neigh": nil, "route": nil, "rule": nil, "nexthop": nil, "xfrm": nil, "ndp": nil}}, c.monitor)
 	cmd.GroupID = groupObjects
 	cmd.Long = `Watch changes as they happen, until interrupted: all of them, or those of the objects named.
 "ndp" is every message of Neighbor Discovery received or sent, and not among "all".
-The text is iproute2's; with several objects each event begins with its own. With -j every event
+"xfrm" is IPsec: states and policies that come, change and go, limits they reach, and packets that want a
+state. The text is iproute2's; with several objects each event begins with its own. With -j every event
 is one JSON object on a line: the keys of the object's "show", with "topic" and "timestamp", and
 "deleted" for what is gone. When the reader is too slow, {"topic":"overrun","overrun":N} stands in
 the place of N events.`
@@ -163,6 +166,8 @@ func (c *cli) eventText(ev api.Event) ([]string, error) {
 			}
 			return lines
 		})
+	case xfrmapi.Topic:
+		return textOf(ev, c.xfrmEventText)
 	case api.TopicOverrun:
 		return textOf(ev, func(o api.Overrun) []string {
 			return []string{fmt.Sprintf("*** %d events lost: too slow ***", o.Overrun)}

@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"leveret/extensions/xfrm/sad"
 	"leveret/extensions/xfrm/xfrmapi"
 )
 
@@ -16,10 +18,12 @@ func (c *cli) xfrmCommand() *cobra.Command {
 		Short: "IPsec: security associations, policies and counters",
 		Example: `  leveret xfrm state
   leveret -s xfrm state list proto esp
+  leveret xfrm policy
   leveret xfrm stat`,
 		RunE: c.usage,
 	}, words{},
 		c.xfrmStateCommand(),
+		c.xfrmPolicyCommand(),
 		c.verb("stat", "What IPsec has dropped, under the names of /proc/net/xfrm_stat", `  leveret xfrm stat
   leveret -j xfrm stat | jq .XfrmInNoStates`, words{}, c.xfrmStat),
 	)
@@ -42,4 +46,21 @@ func (c *cli) xfrmStat(ctx context.Context, args []string) error {
 		}
 	}
 	return nil
+}
+
+// xfrmEventText renders an event as "ip xfrm monitor" does.
+func (c *cli) xfrmEventText(e xfrmapi.Event) []string {
+	for _, s := range []*sad.Listed{e.State, e.Old} {
+		if s != nil {
+			localTimes(&s.Current.Added, s.Current.FirstUsed, s.Current.LastUsed)
+		}
+	}
+	if e.Policy != nil {
+		localTimes(&e.Policy.Current.Added, e.Policy.Current.FirstUsed)
+	}
+	lines := strings.Split(strings.TrimSuffix(e.Text(c.stats > 0), "\n"), "\n")
+	if c.oneline {
+		lines = append(lines, "") // each line ends with the sign, in iproute2
+	}
+	return lines
 }

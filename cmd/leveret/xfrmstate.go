@@ -197,27 +197,25 @@ func (c *cli) stateGet(ctx context.Context, args []string) error {
 	return c.printStates([]sad.Listed{out})
 }
 
+// localTimes makes times, where there are any, those of where the reader is.
+func localTimes(times ...*time.Time) {
+	for _, t := range times {
+		if t != nil && !t.IsZero() {
+			*t = t.Local()
+		}
+	}
+}
+
 // printStates prints states in iproute2's layout, which shows with -s what is not configured.
 func (c *cli) printStates(list []sad.Listed) error {
 	for i := range list {
 		l := &list[i]
-		for _, t := range []*time.Time{&l.Current.Added, l.Current.FirstUsed, l.Current.LastUsed} {
-			if t != nil {
-				*t = t.Local()
-			}
-		}
+		localTimes(&l.Current.Added, l.Current.FirstUsed, l.Current.LastUsed)
 		if c.json && c.stats == 0 {
 			l.Lifetime, l.Current, l.Stats = sad.Lifetime{}, sad.Current{}, nil
 		}
 	}
-	return each(c, list, func(l sad.Listed) error {
-		text := l.Text(c.stats > 0)
-		if c.oneline {
-			text = sad.OneLine(text)
-		}
-		_, err := io.WriteString(c.out, text)
-		return err
-	})
+	return each(c, list, func(l sad.Listed) error { return c.printText(l.Text(c.stats > 0)) })
 }
 
 func (c *cli) stateDeleteAll(ctx context.Context, args []string) error {
@@ -229,11 +227,16 @@ func (c *cli) stateDeleteAll(ctx context.Context, args []string) error {
 	if err := c.client().Post(ctx, "/v1/xfrm/state/deleteall", xfrmapi.NewStateFilter(&f), &done); err != nil {
 		return err
 	}
+	return c.printGone(done, deletedAll(done.Flushed))
+}
+
+// deletedAll is what iproute2 says of n deletions: it asks again until nothing is left.
+func deletedAll(n int) string {
 	text := "Delete-all round = 0\n"
-	if done.Flushed > 0 {
-		text += fmt.Sprintf("Delete-all nlmsg count = %d\nDelete-all round = 1\n", done.Flushed)
+	if n > 0 {
+		text += fmt.Sprintf("Delete-all nlmsg count = %d\nDelete-all round = 1\n", n)
 	}
-	return c.printGone(done, text+"Delete-all completed\n")
+	return text + "Delete-all completed\n"
 }
 
 func (c *cli) stateFlush(ctx context.Context, args []string) error {

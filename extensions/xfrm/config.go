@@ -85,11 +85,15 @@ func (m *Module) Prepare(next *module.Config) (func(clock.Instant), error) {
 		if !m.keep.opened {
 			m.keep.dir, m.keep.lab = next.StateDir, next.Seed != 0
 		}
+		was := m.block
 		m.block, m.defaults, m.waits = block, defaults, !drop
 		m.sad.AllowLegacy(legacy)
 		m.commitStates(now, states)
-		m.commitPolicies(policies)
+		m.commitPolicies(now, policies)
 		m.changed(now)
+		if was != block {
+			m.tellDefaults()
+		}
 	}, errors.Join(err, err2, err3, err4, err5, err6, err7)
 }
 
@@ -197,12 +201,12 @@ func preparePolicies(next *module.Config, bypass bool) ([]spd.Policy, error) {
 	s := next.Sections["ipsec.policies"]
 	list, err := decoded[[]PolicyConfig](s, nil)
 	errs := []error{err}
-	db := spd.New([2]uint64{})
+	db := spd.New([2]uint64{}, nil)
 	var all []spd.Policy
 	add := func(p spd.Policy) error {
 		err := checkPolicy(&p)
 		if err == nil {
-			_, err = db.Add(p)
+			_, err = db.Add(0, p)
 		}
 		if errors.Is(err, spd.ErrExists) {
 			err = errors.New("a policy above is for the same packets")
@@ -413,7 +417,7 @@ func sameState(old, s *sad.State) bool {
 }
 
 // commitPolicies makes the policies those of the configuration, in its order.
-func (m *Module) commitPolicies(want []spd.Policy) {
+func (m *Module) commitPolicies(now clock.Instant, want []spd.Policy) {
 	have := m.spd.List()
 	slices.Reverse(have)
 	if slices.EqualFunc(have, want, func(a *spd.Policy, b spd.Policy) bool { return samePolicy(a, &b) }) {
@@ -430,9 +434,12 @@ func (m *Module) commitPolicies(want []spd.Policy) {
 		old := index[p.Key()]
 		if old != nil {
 			p.Index = old.Index
+			if samePolicy(old, &p) {
+				p.Added, p.Usage = old.Added, old.Usage
+			}
 			delete(index, p.Key())
 		}
-		added, err := m.spd.Add(p)
+		added, err := m.spd.Add(now, p)
 		if err != nil { // Prepare has put the same into an empty database
 			m.host.Log().Error("policy", zap.String("name", p.Name), zap.Error(err))
 			continue
@@ -454,9 +461,10 @@ func (m *Module) commitPolicies(want []spd.Policy) {
 	}
 }
 
-// samePolicy compares all but the number.
+// samePolicy compares all but the number and what has become of them.
 func samePolicy(a, b *spd.Policy) bool {
 	x, y := *a, *b
+	x.Added, x.Usage, y.Added, y.Usage = 0, nil, 0, nil
 	x.Index, y.Index = 0, 0
 	x.Selector, y.Selector = x.Selector.Normal(), y.Selector.Normal()
 	if len(x.Templates) == 0 && len(y.Templates) == 0 {

@@ -23,6 +23,6 @@
 // Cores: selector, spd, sad, replay, algo, esp, ah. What commands and monitor get and send is in package xfrmapi.
 //
 // Limits: 131,072 states, 1,024 of them larval, 1,048,576 policies. A packet goes through 6 SAs at most. Outer and
-// inner packets are IPv6. Refused: IPComp, lifetimes of policies. For an SA that is missing the key manager is asked once
-// in 30 seconds; packets are dropped until it comes, or, if larval_drop is false, up to 16 wait for each.
+// inner packets are IPv6. Refused: IPComp, limits of bytes and packets of policies. For an SA that is missing the key
+// manager is asked once in 30 seconds; packets are dropped until it comes, or, if larval_drop is false, up to 16 wait for each.
 package xfrm

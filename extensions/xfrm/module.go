@@ -84,14 +84,15 @@ func (m *Module) Init(h module.Host) error {
 	r := h.Rand()
 	m.label = r.Uint64()
 	m.sad = sad.New(sad.Options{Seed: r.Uint64(), NewWork: m.newWork})
-	m.spd = spd.New([2]uint64{r.Uint64(), r.Uint64()})
-	m.inbox.acquire = map[sad.Template]selector.Flow{}
+	m.spd = spd.New([2]uint64{r.Uint64(), r.Uint64()}, m.newUsage)
+	m.inbox.acquire = map[sad.Template]wanted{}
 	m.count.init(h)
 	h.Hook(module.StageInput, m.input)
 	h.Hook(module.StageAdmit, m.admit)
 	h.Hook(module.StageTransform, m.transform)
 	h.Handle("GET", "/v1/xfrm/stat", m.showStat)
 	m.handleStates(h)
+	m.handlePolicies(h)
 	m.publish()
 	return nil
 }
@@ -130,10 +131,13 @@ func (m *Module) changed(now clock.Instant) {
 }
 
 // Deadline implements [module.Module].
-func (m *Module) Deadline() clock.Instant { return m.sad.NextDeadline() }
+func (m *Module) Deadline() clock.Instant {
+	return clock.Earliest(m.sad.NextDeadline(), m.spd.NextDeadline())
+}
 
-// Tick implements [module.Module]: the time of states is over, softly or for good.
+// Tick implements [module.Module]: the time of states or policies is over, softly or for good.
 func (m *Module) Tick(now clock.Instant) {
+	m.expirePolicies(now)
 	m.tell(now, m.sad.Expire(now, m.expired[:0]))
 }
 
@@ -155,10 +159,16 @@ func (m *Module) tell(now clock.Instant, list []sad.Expire) {
 // inbox is what workers have for the loop. It is bounded: what finds it full comes again with the next packet.
 type inbox struct {
 	mu      sync.Mutex
-	acquire map[sad.Template]selector.Flow
+	acquire map[sad.Template]wanted
 	reached []reached
 	reports map[report]selector.Flow
 	told    bool // the loop knows that there is something
+}
+
+// wanted is a packet that there was no state for, and the policy that wants one.
+type wanted struct {
+	flow   selector.Flow
+	policy *spd.Policy
 }
 
 // reached is a limit of a state.
@@ -170,7 +180,7 @@ type reached struct {
 const inboxMax = 256
 
 // wantState asks for an SA of a template. Any goroutine.
-func (m *Module) wantState(t *sad.Template, f *selector.Flow) {
+func (m *Module) wantState(t *sad.Template, p *spd.Policy, f *selector.Flow) {
 	b := &m.inbox
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -178,7 +188,7 @@ func (m *Module) wantState(t *sad.Template, f *selector.Flow) {
 		return
 	}
 	if _, there := b.acquire[*t]; !there {
-		b.acquire[*t] = *f
+		b.acquire[*t] = wanted{*f, p}
 		m.nudge()
 	}
 }
@@ -217,40 +227,43 @@ func (m *Module) Receive(now clock.Instant, ev module.Event) {
 	}
 	b := &m.inbox
 	b.mu.Lock()
-	limits, wanted, reports := b.reached, b.acquire, b.reports
-	b.reached, b.acquire, b.reports, b.told = nil, map[sad.Template]selector.Flow{}, nil, false
+	limits, asked, reports := b.reached, b.acquire, b.reports
+	b.reached, b.acquire, b.reports, b.told = nil, map[sad.Template]wanted{}, nil, false
 	b.mu.Unlock()
 	list := m.expired[:0]
 	for _, r := range limits {
 		list = m.sad.Reached(r.state, r.verdict, list)
 	}
 	m.tell(now, list)
-	m.acquire(now, wanted)
+	m.acquire(now, asked)
 	m.tellReports(now, reports)
 	m.settle()
 	m.reserve(now)
 }
 
 // acquire adds the larval states that packets wait for, and tells key managers of those that are new.
-func (m *Module) acquire(now clock.Instant, wanted map[sad.Template]selector.Flow) {
-	for t, f := range wanted {
-		s, fresh, err := m.sad.Acquire(now, &t, &f)
+func (m *Module) acquire(now clock.Instant, asked map[sad.Template]wanted) {
+	for t, w := range asked {
+		s, fresh, err := m.sad.Acquire(now, &t, &w.flow)
 		if err == nil && fresh {
-			m.event(xfrmapi.Event{Event: "acquire", State: m.listed(s)})
+			m.event(xfrmapi.Event{Event: "acquire", State: m.listed(s), Policy: m.listedPolicy(w.policy)})
 		}
 	}
-	if len(wanted) > 0 {
+	if len(asked) > 0 {
 		m.changed(now)
 	}
 }
 
 // view of states for people: keys stay hidden.
-func (m *Module) shown() sad.View {
+func (m *Module) shown() sad.View { return sad.View{Wall: m.wall(), Link: m.linkName} }
+
+// shownPolicies is the view of policies.
+func (m *Module) shownPolicies() spd.View { return spd.View{Wall: m.wall(), Link: m.linkName} }
+
+// wall gives the calendar time of an instant.
+func (m *Module) wall() func(clock.Instant) time.Time {
 	now, wall := m.host.Clock().Now(), m.host.Clock().Wall()
-	return sad.View{
-		Wall: func(at clock.Instant) time.Time { return wall.Add(at.Sub(now)) },
-		Link: m.linkName,
-	}
+	return func(at clock.Instant) time.Time { return wall.Add(at.Sub(now)) }
 }
 
 // linkName returns a link's name by index, or its number when it is gone.

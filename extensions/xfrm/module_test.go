@@ -164,7 +164,7 @@ func TestReload(t *testing.T) {
 		t.Error("0x103 is there")
 	}
 	var names []string
-	for _, p := range b.m.policies() {
+	for _, p := range b.m.spd.List() {
 		if p.Name != "ndp-bypass" {
 			names = append(names, p.Name)
 		}
@@ -197,7 +197,7 @@ func TestConfigFaults(t *testing.T) {
 		{policy(func(c *PolicyConfig) { c.Selector.Proto = true }), "[0].selector.proto: want a word or a number"},
 		{policy(func(c *PolicyConfig) { c.Selector.Dev = "lan9" }), `[0].selector.dev: there is no link "lan9"`},
 		{policy(func(c *PolicyConfig) { c.Templates[0].Mode = "x" }), `[0].templates[0].mode: "x": want transport, tunnel, beet, ro or in_trigger`},
-		{policy(func(c *PolicyConfig) { c.Templates[0].Level = "use" }), "[0].templates[0].level: Error: Mode in optional template not allowed in outbound policy."},
+		{policy(func(c *PolicyConfig) { c.Templates[0].Level = "use" }), "[0].templates[0].level: Mode in optional template not allowed in outbound policy."},
 		{policy(func(c *PolicyConfig) { c.Templates = []TemplateConfig{{Proto: "hao", Mode: "tunnel"}} }), "[0].templates[0].mode: hao has no mode tunnel"},
 		{policy(func(c *PolicyConfig) { c.Templates[0].Src, c.Templates[0].Dst = addr("10.0.0.1"), addr("10.0.0.2") }), "[0]: Address family not supported by protocol: IPv4"},
 		{sections(nil, []PolicyConfig{protect("a"), protect("a")}), "[1]: a policy above is for the same packets"},
@@ -224,7 +224,7 @@ func TestRanges(t *testing.T) {
 		{Name: "dns", Dir: "in", Priority: 2, Action: "block", Selector: SelectorConfig{Proto: 17, DPort: 53}},
 	}))
 	n := map[string]int{}
-	for _, p := range b.m.policies() {
+	for _, p := range b.m.spd.List() {
 		n[p.Name+" "+p.Dir.String()]++
 	}
 	if !reflect.DeepEqual(n, map[string]int{"nd out": 5, "dns in": 1, "ndp-bypass in": 5}) {

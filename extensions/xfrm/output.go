@@ -73,22 +73,14 @@ func (m *Module) protect(v *view, p *packet.Packet, f *selector.Flow) packet.Ver
 	case sub != nil && sub.Action == spd.Block, main != nil && main.Action == spd.Block:
 		return m.drop(packet.XfrmOutPolBlock)
 	}
-	var tmpl spd.Merged
-	if !tmpl.Merge(sub, main) {
-		return m.drop(packet.XfrmOutPolError)
-	}
-	second := -1 // where the templates of main begin
-	if sub != nil && main != nil {
-		second = len(sub.Templates)
-	}
 	var b bundle
-	switch r := m.resolve(v, &b, &tmpl, second, p, f); {
+	switch r := m.resolve(v, &b, sub, main, p, f); {
 	case r == packet.XfrmOutNoStates && v.waits:
 		return m.wait(&b.missing, p, f)
 	case r != packet.NoReason:
 		return m.drop(r)
 	}
-	if second >= 0 {
+	if sub != nil && main != nil {
 		spd.SortStates(b.layers[:b.n], kind)
 	}
 	if b.mobile {
@@ -113,6 +105,7 @@ func (v *view) forError(p *packet.Packet, f *selector.Flow, ifID uint32) *spd.Po
 	}
 	q.Link, q.Mark = f.Link, f.Mark
 	if pol := v.spd.Lookup(spd.Out, false, &q, ifID); pol != nil && pol.Flags&spd.ICMP != 0 {
+		pol.Note()
 		return pol
 	}
 	return nil
@@ -142,11 +135,23 @@ func kind(l layer) (proto.Proto, proto.Mode) { return l.state.Proto, l.state.Mod
 
 // resolve finds a state for each template (RFC 4301 5.1 step 3). Each is of the addresses that the one before left; each
 // policy begins with those of the flow. The headers of Mobile IPv6 leave the home addresses.
-func (m *Module) resolve(v *view, b *bundle, tmpl *spd.Merged, second int, p *packet.Packet, f *selector.Flow) packet.Reason {
+func (m *Module) resolve(v *view, b *bundle, sub, main *spd.Policy, p *packet.Packet, f *selector.Flow) packet.Reason {
+	var tmpl spd.Merged
+	if !tmpl.Merge(sub, main) {
+		return packet.XfrmOutPolError
+	}
+	second := 0 // where the templates of main begin
+	if sub != nil {
+		second = len(sub.Templates)
+	}
 	var self, peer netip.Addr
 	for i := range tmpl.N {
 		if i == 0 || i == second {
 			self, peer = netip.AddrFrom16(f.Src), netip.AddrFrom16(f.Dst)
+		}
+		policy := main
+		if i < second {
+			policy = sub
 		}
 		t := tmpl.Templates[i]
 		want := sad.Template{DAddr: peer, SAddr: self, Proto: t.Proto, SPI: t.SPI, Mode: t.Mode, ReqID: t.ReqID, IfID: tmpl.IfID}
@@ -162,12 +167,12 @@ func (m *Module) resolve(v *view, b *bundle, tmpl *spd.Merged, second int, p *pa
 		switch {
 		case s == nil && t.Level == spd.Use:
 			if !acquiring && mobile(t.Proto) {
-				m.wantState(&want, f)
+				m.wantState(&want, policy, f)
 			}
 			continue
 		case s == nil:
 			if !acquiring {
-				m.wantState(&want, f)
+				m.wantState(&want, policy, f)
 			}
 			b.missing = want
 			return packet.XfrmOutNoStates

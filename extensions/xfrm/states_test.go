@@ -235,7 +235,7 @@ func TestStateRequests(t *testing.T) {
 		{"GET /v1/xfrm/state/count", "a=b", `unknown selector "a"; there are: `},
 		{"GET /v1/xfrm/stat", "a=b", `unknown selector "a"; there are: `},
 		{"POST /v1/xfrm/state", `{"op":"frob",` + id + `}`, `unknown operation "frob"`},
-		{"POST /v1/xfrm/state", `{"op":"add",` + id + `,"sel":"dev lan9"}`, `dev: there is no link "lan9"`},
+		{"POST /v1/xfrm/state", `{"op":"add",` + id + `,"sel":"dev lan9"}`, `argument "lan9" is wrong: DEV value is invalid`},
 		{"POST /v1/xfrm/state", `{"op":"add","proto":"esp","spi":4096}`, "Invalid argument: src and dst are required"},
 		{"POST /v1/xfrm/state", `{"op":"add",` + id + `,"comp":"deflate"}`, "Invalid argument: esp has no comp"},
 		{"POST /v1/xfrm/state", `{"op":"add",` + id + `,"aead":{"name":"rfc4106(gcm(aes))","key":"s3cr3t"}}`, "Invalid argument: a key is an even number of hexadecimal digits"},

@@ -22,7 +22,7 @@ var pure = []string{
 	"extensions/ndp/radv", "extensions/ndp/rtrsol", "extensions/ndp/slaac", "extensions/ndp/routers",
 	"extensions/mip6/bcache", "extensions/mip6/bulist", "extensions/mip6/halist", "extensions/mip6/rr", "extensions/mip6/wire",
 	"extensions/policyroute/fib", "extensions/policyroute/nexthop", "extensions/policyroute/rule", "extensions/policyroute/srcsel",
-	"extensions/xfrm/ah", "extensions/xfrm/algo", "extensions/xfrm/esp", "extensions/xfrm/proto", "extensions/xfrm/replay", "extensions/xfrm/selector", "extensions/xfrm/spd",
+	"extensions/xfrm/ah", "extensions/xfrm/algo", "extensions/xfrm/esp", "extensions/xfrm/proto", "extensions/xfrm/replay", "extensions/xfrm/selector", "extensions/xfrm/spd", "extensions/xfrm/words",
 }
 
 // rules says for the files below a folder what they may not import, and why.
@@ -53,7 +53,7 @@ var rules = []struct {
 
 // allowedInPure are the imports of cores beside the standard library.
 var allowedInPure = []string{"leveret/appliance/clock", "leveret/appliance/wire", "leveret/extensions/ndp/ndwire", "leveret/extensions/mip6/rr", "leveret/extensions/mip6/wire", "github.com/gaissmai/bart", "github.com/dchest/siphash",
-	"leveret/extensions/xfrm/algo", "leveret/extensions/xfrm/proto", "leveret/extensions/xfrm/selector", "golang.org/x/crypto/chacha20poly1305"}
+	"leveret/extensions/xfrm/algo", "leveret/extensions/xfrm/proto", "leveret/extensions/xfrm/selector", "leveret/extensions/xfrm/words", "golang.org/x/crypto/chacha20poly1305"}
 
 // forbiddenInPure are the parts of the standard library that make a core impure.
 var forbiddenInPure = []string{"context", "sync", "sync/atomic", "math/rand", "math/rand/v2", "crypto/rand", "net", "os", "log"}

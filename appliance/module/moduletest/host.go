@@ -4,6 +4,8 @@ package moduletest
 
 import (
 	"math/rand/v2"
+	"slices"
+	"sync"
 
 	"go.uber.org/zap"
 
@@ -39,6 +41,10 @@ type Host struct {
 	Hooks     map[module.Stage]module.Hook
 	Handlers  map[string]module.Handler // by method and path, a blank between
 	Routing   module.Router
+
+	mu    sync.Mutex
+	links *module.Links
+	of    []*module.Link
 }
 
 // Published is one event.
@@ -74,8 +80,15 @@ func (h *Host) Handle(method, path string, f module.Handler) { h.Handlers[method
 // Mail implements [module.Host].
 func (h *Host) Mail(ev module.Event) bool { h.Mailbox <- ev; return true }
 
-// Links implements [module.Host].
-func (h *Host) Links() *module.Links { return module.NewLinks(h.LinkList) }
+// Links implements [module.Host]: as in the appliance, nothing is allocated for who asks.
+func (h *Host) Links() *module.Links {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.links == nil || !slices.Equal(h.LinkList, h.of) {
+		h.links, h.of = module.NewLinks(h.LinkList), slices.Clone(h.LinkList)
+	}
+	return h.links
+}
 
 // Addrs implements [module.Host].
 func (h *Host) Addrs() *module.Addrs { return h.AddrSnap }

@@ -1,5 +1,5 @@
-// Package proto has the two words that states and templates have in common: what header they add to a packet, and
-// how.
+// Package proto has what states and policies have in common: the words for what header is added to a packet and how,
+// marks, and when they end.
 package proto
 
 import (
@@ -101,3 +101,12 @@ func (m *Mode) UnmarshalText(b []byte) (err error) {
 	}
 	return err
 }
+
+// Mark is a value of some bits; the zero Mark matches everything.
+type Mark struct {
+	Value uint32 `json:"value"`
+	Mask  uint32 `json:"mask"`
+}
+
+// Matches reports whether v has the value.
+func (m Mark) Matches(v uint32) bool { return v&m.Mask == m.Value }

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"strings"
 
+	"leveret/extensions/xfrm/words"
+
 	"leveret/extensions/xfrm/algo"
 	"leveret/extensions/xfrm/proto"
 )
@@ -138,10 +140,10 @@ func ParseMark(text string) (m Mark, ok bool) {
 		return m, true
 	}
 	value, mask, masked := strings.Cut(text, "/")
-	v, ok := number(value, 32)
+	v, ok := words.Number(value, 32)
 	k, okMask := uint64(math.MaxUint32), true
 	if masked {
-		k, okMask = number(mask, 32)
+		k, okMask = words.Number(mask, 32)
 	}
 	return Mark{uint32(v), uint32(k)}, ok && okMask
 }

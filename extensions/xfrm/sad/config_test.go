@@ -63,7 +63,9 @@ func TestConfig(t *testing.T) {
 		{espItem + `, replay_window: 0}`, esp(0x1000)},
 		{espItem + `, esn: false}`, with(esp(0x1000), func(s *State) { s.ReplayWindow = 1024 })},
 		{espItem + `, lifetime: {soft_bytes: 1, hard_bytes: 2, soft_packets: 3, hard_packets: 4, soft_use_seconds: 5, hard_use_seconds: 6}}`,
-			with(base, func(s *State) { s.Life = Lifetime{1, 2, 3, 4, 0, 0, 5, 6} })},
+			with(base, func(s *State) {
+				s.Life = Lifetime{SoftBytes: 1, HardBytes: 2, SoftPackets: 3, HardPackets: 4, SoftUse: 5, HardUse: 6}
+			})},
 		{espItem + `, flags: [noecn, af-unspec, oseq-may-wrap], mark: "0x5/0xff", output_mark: "7", if_id: 3, tfcpad: 100}`,
 			with(base, func(s *State) {
 				s.Flags, s.Extra, s.Mark, s.OutputMark = NoECN|AFUnspec|ESN, OSeqMayWrap, Mark{5, 0xff}, Mark{7, 0xffffffff}

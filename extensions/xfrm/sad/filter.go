@@ -4,6 +4,8 @@ import (
 	"math"
 	"net/netip"
 
+	"leveret/extensions/xfrm/words"
+
 	"leveret/extensions/xfrm/proto"
 )
 
@@ -26,32 +28,32 @@ func (f *Filter) Match(s *State) bool {
 }
 
 // ParseFilter reads the words after "ip xfrm state list" and deleteall. Errors are as those of [Parse].
-func ParseFilter(words []string) (Filter, error) {
-	p := &parser{words: words, r: &Request{}}
+func ParseFilter(list []string) (Filter, error) {
+	p := &parser{Reader: words.Reader{Words: list}, r: &Request{}}
 	var f Filter
-	for ; p.more(); p.i++ {
-		if err := p.filter(&f, p.words[p.i]); err != nil {
-			return Filter{}, hide(err, words)
+	for ; p.More(); p.At++ {
+		if err := p.filter(&f, p.Word()); err != nil {
+			return Filter{}, hide(err, list)
 		}
 	}
 	return f, nil
 }
 
 // ParseFlush reads the words after "ip xfrm state flush".
-func ParseFlush(words []string) (proto.Proto, error) {
-	p := &parser{words: words, r: &Request{}}
-	if !p.more() {
+func ParseFlush(list []string) (proto.Proto, error) {
+	p := &parser{Reader: words.Reader{Words: list}, r: &Request{}}
+	if !p.More() {
 		return 0, nil
 	}
-	err := wrong(words[0], "unknown")
-	if words[0] == "proto" {
-		err = p.protocol()
+	err := words.Wrong(list[0], "unknown")
+	if list[0] == "proto" {
+		err = p.Protocol(&p.r.Proto)
 	}
-	if err == nil && p.i+1 < len(words) {
-		err = wrong(words[p.i+1], "unknown")
+	if err == nil && p.At+1 < len(p.Words) {
+		err = words.Wrong(p.Next(), "unknown")
 	}
 	if err != nil {
-		return 0, hide(err, words)
+		return 0, hide(err, list)
 	}
 	return p.r.Proto, nil
 }
@@ -76,42 +78,42 @@ func (p *parser) filter(f *Filter, w string) error {
 	case "src", "dst", "proto", "spi":
 		return p.filterID(f)
 	}
-	return wrong(w, "unknown")
+	return words.Wrong(w, "unknown")
 }
 
 // filterID reads ID of a filter: addresses may be prefixes, and none of it is required.
 func (p *parser) filterID(f *Filter) error {
 	if p.ids {
-		return wrong(p.words[p.i], "unknown")
+		return words.Wrong(p.Word(), "unknown")
 	}
 	p.ids = true
 	for {
 		var err error
-		switch p.words[p.i] {
+		switch p.Word() {
 		case "src":
-			f.Src, err = p.prefix()
+			f.Src, err = p.Prefix()
 		case "dst":
-			f.Dst, err = p.prefix()
+			f.Dst, err = p.Prefix()
 		case "proto":
-			err = p.protocol()
+			err = p.Protocol(&p.r.Proto)
 		case "spi":
 			f.SPI = &p.r.SPI
-			err = p.number32(f.SPI, "SPI value is invalid")
+			err = p.Number32(f.SPI, "SPI value is invalid")
 		}
 		if err != nil {
 			return err
 		}
-		if p.i+1 >= len(p.words) || !isID(p.words[p.i+1]) {
+		if !words.IsID(p.Next()) {
 			break
 		}
-		p.i++
+		p.At++
 	}
 	f.Proto = p.r.Proto
 	switch {
 	case f.Src.IsValid() && f.Dst.IsValid() && f.Src.Addr().Is4() != f.Dst.Addr().Is4():
-		return p.families()
+		return p.Families()
 	case f.Proto == proto.Comp && p.r.SPI > math.MaxUint16:
-		return errLargeSPI
+		return words.ErrLargeSPI
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"leveret/appliance/clock"
+	"leveret/extensions/xfrm/proto"
 )
 
 // Measured is what has become of a state.
@@ -24,13 +25,7 @@ type Listed struct {
 }
 
 // Current is how much of its lifetime a state has used.
-type Current struct {
-	Bytes     uint64     `json:"bytes"`
-	Packets   uint64     `json:"packets"`
-	Added     time.Time  `json:"added"`
-	FirstUsed *time.Time `json:"first_used,omitempty"`
-	LastUsed  *time.Time `json:"last_used,omitempty"`
-}
+type Current = proto.Current
 
 // AntiReplay is where sequence numbers are.
 type AntiReplay struct {
@@ -88,6 +83,19 @@ func (v View) when(at clock.Instant) *time.Time {
 // blank. What it prints otherwise than meant is printed so, but for seq, which is shown in the wrong order
 // of octets there.
 func (l *Listed) Text(stats bool) string {
+	return string(l.tail(l.attributes(l.head(stats), stats), stats))
+}
+
+// ExpireText is Text with what the kernel tells of a state that ends: no algorithms, no sequence numbers.
+func (l *Listed) ExpireText(stats bool) string {
+	b := l.head(stats)
+	if m := l.Mark; m != nil {
+		b = fmt.Appendf(b, "\tmark %#x/%#x \n", m.Value, m.Mask)
+	}
+	return string(l.tail(b, stats))
+}
+
+func (l *Listed) head(stats bool) []byte {
 	b := fmt.Appendf(nil, "src %s dst %s\n\tproto %s ", l.Src, l.Dst, l.Proto)
 	if l.Proto.HasSPI() || stats {
 		b = fmt.Appendf(b, "spi 0x%08x", l.SPI)
@@ -100,9 +108,10 @@ func (l *Listed) Text(stats bool) string {
 	if stats {
 		b = fmt.Appendf(b, "(0x%08x)", l.ReqID)
 	}
-	b = fmt.Appendf(b, " mode %s\n", l.Mode)
-	b = l.flags(b, stats)
-	b = l.attributes(b, stats)
+	return l.flags(fmt.Appendf(b, " mode %s\n", l.Mode), stats)
+}
+
+func (l *Listed) tail(b []byte, stats bool) []byte {
 	if l.Sel != "" {
 		b = fmt.Appendf(b, "\tsel %s ", l.Sel)
 		if stats {
@@ -113,7 +122,7 @@ func (l *Listed) Text(stats bool) string {
 	if stats {
 		b = l.lifetimes(b)
 	}
-	return string(b)
+	return b
 }
 
 // OneLine makes a text that of option -o.
@@ -216,21 +225,7 @@ func (l *Listed) antiReplay(b []byte) []byte {
 }
 
 func (l *Listed) lifetimes(b []byte) []byte {
-	v, c := &l.Lifetime, &l.Current
-	limit := func(n uint64) string {
-		if n == 0 {
-			return "(INF)"
-		}
-		return fmt.Sprint(n)
-	}
-	used := "-"
-	if c.FirstUsed != nil {
-		used = c.FirstUsed.Format(time.DateTime)
-	}
-	b = fmt.Appendf(b, "\tlifetime config:\n\t  limit: soft %s(bytes), hard %s(bytes)\n\t  limit: soft %s(packets), hard %s(packets)\n",
-		limit(v.SoftBytes), limit(v.HardBytes), limit(v.SoftPackets), limit(v.HardPackets))
-	b = fmt.Appendf(b, "\t  expire add: soft %d(sec), hard %d(sec)\n\t  expire use: soft %d(sec), hard %d(sec)\n", v.SoftAdd, v.HardAdd, v.SoftUse, v.HardUse)
-	b = fmt.Appendf(b, "\tlifetime current:\n\t  %d(bytes), %d(packets)\n\t  add %s use %s\n", c.Bytes, c.Packets, c.Added.Format(time.DateTime), used)
+	b = l.Lifetime.Append(b, &l.Current)
 	n := value(l.Stats)
 	return fmt.Appendf(b, "\tstats:\n\t  replay-window %d replay %d failed %d\n", n.ReplayWindow, n.Replay, n.IntegrityFailed)
 }

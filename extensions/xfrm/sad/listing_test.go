@@ -85,8 +85,8 @@ func TestMakeRefuses(t *testing.T) {
 	}{
 		{Spec{AEAD: key("012")}, "Invalid argument: a key is an even number of hexadecimal digits"},
 		{Spec{AEAD: key("s3")}, "Invalid argument: a key is an even number of hexadecimal digits"},
-		{Spec{Sel: "proto bogus"}, `proto: "bogus" is no protocol`},
-		{Spec{Sel: "dev lan9"}, `dev: there is no link "lan9"`},
+		{Spec{Sel: "proto bogus"}, `argument "bogus" is wrong: PROTO value is invalid`},
+		{Spec{Sel: "dev lan9"}, `argument "lan9" is wrong: DEV value is invalid`},
 		{Spec{Sel: "bogus"}, `argument "bogus" is wrong: unknown`},
 	} {
 		_, err := c.spec.Make(noLink)

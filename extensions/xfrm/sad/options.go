@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"slices"
 
+	"leveret/extensions/xfrm/words"
+
 	"leveret/extensions/xfrm/proto"
 )
 
@@ -22,7 +24,7 @@ func (p *parser) option(w string) error {
 		return p.algo(w)
 	case "replay-window":
 		p.window = true
-		return p.number32(&s.ReplayWindow, after)
+		return p.Number32(&s.ReplayWindow, after)
 	case "replay-seq", "replay-oseq", "replay-seq-hi", "replay-oseq-hi":
 		return p.replay(w, after)
 	case "flag":
@@ -30,34 +32,30 @@ func (p *parser) option(w string) error {
 	case "extra-flag":
 		return p.flags(extraFlagWords, func(bit uint8) { s.Extra |= ExtraFlags(bit) })
 	case "sel":
-		p.i++
+		p.At++
 		var err error
-		s.Sel, err = p.selector()
-		p.i-- // at the last word of it
-		return err
+		s.Sel, err = p.Selector()
+		p.At-- // at the last word of it
+		return words.Said(err)
 	case "limit":
-		return p.limit()
+		return p.Limit(&p.r.Life)
 	case "encap":
 		return p.encap()
 	case "coa":
 		if s.CoA.IsValid() {
-			return duplicate(w, w)
+			return words.Duplicate(w, w)
 		}
 		var err error
-		s.CoA, err = p.addr()
+		s.CoA, err = p.Addr()
 		return err
 	case "output-mark":
-		return p.marked(&s.OutputMark, after, after)
+		return p.Reader.Mark((*proto.Mark)(&s.OutputMark), after, after)
 	case "if_id":
-		return p.number32(&s.IfID, after)
+		return p.Number32(&s.IfID, after)
 	case "tfcpad":
-		return p.number32(&s.TFCPad, after)
+		return p.Number32(&s.TFCPad, after)
 	}
-	return wrong(w, "unknown")
-}
-
-func duplicate(what, w string) error {
-	return fmt.Errorf("duplicate %q: %q is the second value.", what, w)
+	return words.Wrong(w, "unknown")
 }
 
 // algo reads ALGO.
@@ -77,7 +75,7 @@ func (p *parser) algo(w string) error {
 		second = s.Comp != ""
 	}
 	if second {
-		return duplicate("ALGO-TYPE", w)
+		return words.Duplicate("ALGO-TYPE", w)
 	}
 	name, err := p.algoArg("ALGO-NAME")
 	if err != nil {
@@ -102,9 +100,9 @@ func (p *parser) algo(w string) error {
 	if err != nil {
 		return err
 	}
-	n, ok := number(length, 32)
+	n, ok := words.Number(length, 32)
 	if a.Bits = int(n); !ok || n == 0 || n > math.MaxInt32 {
-		return wrong(length, bits+" value is invalid")
+		return words.Wrong(length, bits+" value is invalid")
 	}
 	return nil
 }
@@ -139,7 +137,7 @@ func (p *parser) key() (Secret, error) {
 const keyFile = "key-file"
 
 func (p *parser) algoArg(what string) (string, error) {
-	w, err := p.arg()
+	w, err := p.Arg()
 	if err != nil {
 		return "", fmt.Errorf("argument %q is required", what)
 	}
@@ -148,7 +146,7 @@ func (p *parser) algoArg(what string) (string, error) {
 
 // replay reads the halves of a sequence number.
 func (p *parser) replay(w, after string) error {
-	n, err := p.number(32, after)
+	n, err := p.Number(32, after)
 	s := &p.r.State
 	switch w {
 	case "replay-seq":
@@ -166,68 +164,35 @@ func (p *parser) replay(w, after string) error {
 }
 
 // flags reads one word or more of a list; the first that is none ends it.
-func (p *parser) flags(words []string, set func(uint8)) error {
-	first := true
-	for p.i+1 < len(p.words) {
-		bit := parseBit(words, p.words[p.i+1])
-		if bit == 0 {
-			break
-		}
-		set(bit)
-		p.i++
-		first = false
+func (p *parser) flags(list []string, set func(uint8)) error {
+	bits, n, err := p.Flags(func(w string) uint8 { return parseBit(list, w) })
+	if n == 0 && err == nil {
+		return words.Wrong(p.Next(), "unknown")
 	}
-	if first {
-		v, err := p.arg()
-		if err != nil {
-			return err
-		}
-		return wrong(v, "unknown")
-	}
-	return nil
-}
-
-// limit reads LIMIT. 2^64-1 is iproute2's way to say that there is none.
-func (p *parser) limit() error {
-	w, err := p.arg()
-	if err != nil {
-		return err
-	}
-	l := &p.r.Life
-	into := map[string]*uint64{
-		"time-soft": &l.SoftAdd, "time-hard": &l.HardAdd, "time-use-soft": &l.SoftUse, "time-use-hard": &l.HardUse,
-		"byte-soft": &l.SoftBytes, "byte-hard": &l.HardBytes, "packet-soft": &l.SoftPackets, "packet-hard": &l.HardPackets,
-	}[w]
-	if into == nil {
-		return wrong(w, "LIMIT value is invalid")
-	}
-	*into, err = p.number(64, fmt.Sprintf("value after %q is invalid", w))
-	if *into == math.MaxUint64 {
-		*into = 0
-	}
+	set(bits)
 	return err
 }
 
 // encap reads ENCAP.
 func (p *parser) encap() error {
-	w, err := p.arg()
+	w, err := p.Arg()
 	if err != nil {
 		return err
 	}
 	e := &p.r.Encap
 	var ok bool
 	if e.Type, ok = parseWord(encapWords, w); !ok {
-		return wrong(w, "ENCAP-TYPE value is invalid")
+		return words.Wrong(w, "ENCAP-TYPE value is invalid")
 	}
-	sport, err := p.number(16, `SPORT value after "encap" is invalid`)
+	sport, err := p.Number(16, `SPORT value after "encap" is invalid`)
 	if err != nil {
 		return err
 	}
-	dport, err := p.number(16, `DPORT value after "encap" is invalid`)
+	dport, err := p.Number(16, `DPORT value after "encap" is invalid`)
 	if err != nil {
 		return err
 	}
-	if w, err = p.arg(); err != nil {
+	if w, err = p.Arg(); err != nil {
 		return err
 	}
 	a, err := netip.ParseAddr(w)

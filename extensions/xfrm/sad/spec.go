@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/netip"
 
+	"leveret/extensions/xfrm/words"
+
 	"leveret/extensions/xfrm/proto"
 	"leveret/extensions/xfrm/selector"
 )
@@ -97,7 +99,7 @@ func (c *Spec) Make(link func(string) (int, bool)) (*State, error) {
 	}
 	var err error
 	s.Sel, err = parseSel(c.Sel, link)
-	return s, err
+	return s, words.Said(err)
 }
 
 func value[T any](p *T) (v T) {

@@ -33,12 +33,12 @@ type ID struct {
 }
 
 // Mark is a value of some bits; the zero Mark matches everything.
-type Mark struct {
-	Value uint32 `json:"value"`
-	Mask  uint32 `json:"mask"`
-}
+type Mark proto.Mark
 
-func (m Mark) matches(v uint32) bool { return v&m.Mask == m.Value }
+func (m Mark) matches(v uint32) bool { return proto.Mark(m).Matches(v) }
+
+// Lifetime is when a state ends.
+type Lifetime = proto.Lifetime
 
 // Encap is UDP around ESP (RFC 3948). The zero Encap is none.
 type Encap struct {
@@ -46,19 +46,6 @@ type Encap struct {
 	SPort uint16     `json:"sport"`
 	DPort uint16     `json:"dport"`
 	OAddr netip.Addr `json:"addr"` // the original address, before a NAT changed it
-}
-
-// Lifetime is when a state ends (hard) and when it is to be replaced (soft): octets, packets, seconds since
-// it was added and since its first packet. 0 = there is no such limit.
-type Lifetime struct {
-	SoftBytes   uint64 `json:"soft_bytes,omitempty" mapstructure:"soft_bytes"`
-	HardBytes   uint64 `json:"hard_bytes,omitempty" mapstructure:"hard_bytes"`
-	SoftPackets uint64 `json:"soft_packets,omitempty" mapstructure:"soft_packets"`
-	HardPackets uint64 `json:"hard_packets,omitempty" mapstructure:"hard_packets"`
-	SoftAdd     uint64 `json:"soft_seconds,omitempty" mapstructure:"soft_seconds"`
-	HardAdd     uint64 `json:"hard_seconds,omitempty" mapstructure:"hard_seconds"`
-	SoftUse     uint64 `json:"soft_use_seconds,omitempty" mapstructure:"soft_use_seconds"`
-	HardUse     uint64 `json:"hard_use_seconds,omitempty" mapstructure:"hard_use_seconds"`
 }
 
 // State is one entry of the database. Who makes one fills in what is above KM; the database copies it.

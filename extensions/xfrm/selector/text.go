@@ -34,6 +34,23 @@ func ProtoName(p uint8) string {
 	return strconv.Itoa(int(p))
 }
 
+// FieldError is what is wrong with a field of a [Spec].
+type FieldError struct {
+	Field, Text string
+	Value       string // what cannot be read, if that is the reason
+	Proto       string // that has no such field, if that is
+}
+
+// Error implements error: it begins with the field's name.
+func (e *FieldError) Error() string { return e.Field + ": " + e.Text }
+
+func unreadable(field, value, format string, a ...any) error {
+	return &FieldError{Field: field, Value: value, Text: fmt.Sprintf(format, a...)}
+}
+
+// NoValue is the text of an error where a field's word is the last.
+const NoValue = "needs a value"
+
 // ParseProto reads a name or a number.
 func ParseProto(s string) (uint8, error) {
 	for i := range protocols {
@@ -43,7 +60,7 @@ func ParseProto(s string) (uint8, error) {
 	}
 	n, err := strconv.ParseUint(s, 0, 8)
 	if err != nil {
-		return 0, fmt.Errorf("proto: %q is no protocol", s)
+		return 0, unreadable("proto", s, "%q is no protocol", s)
 	}
 	return uint8(n), nil
 }
@@ -54,39 +71,44 @@ const opaque = "opaque"
 // Text returns the selector in the words of "ip xfrm policy", as [Words] reads them; name gives the name of
 // a link. Beside iproute2's words there are PORT/MASK for a port that does not count as a whole, and opaque.
 func (s Selector) Text(name func(link int) string) string {
+	spec := s.Spec(name)
+	return spec.Text()
+}
+
+// Spec returns the selector as an operator writes it, with both prefixes.
+func (s Selector) Spec(name func(link int) string) (out Spec) {
 	s = s.Normal()
-	var b strings.Builder
-	fmt.Fprintf(&b, "src %s dst %s", s.Src, s.Dst)
+	out.Src, out.Dst = s.Src.String(), s.Dst.String()
 	if s.Proto != 0 {
-		fmt.Fprintf(&b, " proto %s", ProtoName(s.Proto))
+		out.Proto = ProtoName(s.Proto)
 	}
 	k := kindOf(s.Proto)
 	first, second := k.names()
 	switch {
 	case s.Opaque:
-		fmt.Fprintf(&b, " %s %s", first, opaque)
+		*out.field(first) = opaque
 	case k == greKey:
-		if mask := uint32(s.SPortMask)<<16 | uint32(s.DPortMask); mask != 0 {
-			number(&b, first, uint32(s.SPort)<<16|uint32(s.DPort), mask, mask == 1<<32-1)
-		}
+		mask := uint32(s.SPortMask)<<16 | uint32(s.DPortMask)
+		out.Key = number(uint32(s.SPort)<<16|uint32(s.DPort), mask, 1<<32-1)
 	default:
-		if s.SPortMask != 0 {
-			number(&b, first, uint32(s.SPort), uint32(s.SPortMask), s.SPortMask == Exact)
-		}
-		if s.DPortMask != 0 {
-			number(&b, second, uint32(s.DPort), uint32(s.DPortMask), s.DPortMask == Exact)
-		}
+		*out.field(first) = number(uint32(s.SPort), uint32(s.SPortMask), Exact)
+		*out.field(second) = number(uint32(s.DPort), uint32(s.DPortMask), Exact)
 	}
 	if s.Link != 0 {
-		fmt.Fprintf(&b, " dev %s", name(s.Link))
+		out.Dev = name(s.Link)
 	}
-	return b.String()
+	return out
 }
 
-func number(b *strings.Builder, word string, v, mask uint32, exact bool) {
-	if fmt.Fprintf(b, " %s %d", word, v); !exact {
-		fmt.Fprintf(b, "/%#x", mask)
+// number is a port with the bits of it that count, "" if none does.
+func number(v, mask, exact uint32) string {
+	switch mask {
+	case 0:
+		return ""
+	case exact:
+		return strconv.FormatUint(uint64(v), 10)
 	}
+	return fmt.Sprintf("%d/%#x", v, mask)
 }
 
 // Spec is a selector as an operator writes it: an item of the configuration, and the words of a command.
@@ -102,6 +124,30 @@ type Spec struct {
 	Key   string `json:"key,omitempty" mapstructure:"key"` // NUMBER, NUMBER/MASK, DOTTED-QUAD or opaque
 	Dev   string `json:"dev,omitempty" mapstructure:"dev"`
 }
+
+// Names are the words that values follow, in the order in which they are written.
+var Names = [...]string{"src", "dst", "proto", "sport", "dport", "type", "code", "key", "dev"}
+
+// SpecOf returns the spec of values by name.
+func SpecOf(values map[string]string) (s Spec) {
+	for _, w := range Names {
+		*s.field(w) = values[w]
+	}
+	return s
+}
+
+// Words returns the words of what is given.
+func (s *Spec) Words() (words []string) {
+	for _, w := range Names {
+		if v := *s.field(w); v != "" {
+			words = append(words, w, v)
+		}
+	}
+	return words
+}
+
+// Text returns them as one.
+func (s *Spec) Text() string { return strings.Join(s.Words(), " ") }
 
 func (s *Spec) field(word string) *string {
 	switch word {
@@ -127,6 +173,12 @@ func (s *Spec) field(word string) *string {
 	return nil
 }
 
+// IsWord reports whether a word is one of SELECTOR.
+func IsWord(w string) bool {
+	var s Spec
+	return s.field(w) != nil
+}
+
 // Words reads the words of SELECTOR of "ip xfrm", in any order, and returns what is behind them.
 func Words(words []string) (s Spec, rest []string, err error) {
 	for len(words) > 0 {
@@ -135,7 +187,7 @@ func Words(words []string) (s Spec, rest []string, err error) {
 		case f == nil:
 			return s, words, nil
 		case len(words) == 1 || words[1] == "":
-			return s, nil, fmt.Errorf("%s: needs a value", words[0])
+			return s, nil, &FieldError{Field: words[0], Text: NoValue}
 		case *f != "":
 			return s, nil, fmt.Errorf("%s: given twice", words[0])
 		}
@@ -173,7 +225,7 @@ func (s Spec) Selectors(link func(name string) int) ([]Selector, error) {
 	}
 	if s.Dev != "" {
 		if out.Link = link(s.Dev); out.Link == 0 {
-			note(fmt.Errorf("dev: there is no link %q", s.Dev))
+			note(unreadable("dev", s.Dev, "there is no link %q", s.Dev))
 		}
 	}
 	if len(errs) > 0 {
@@ -203,7 +255,7 @@ func prefix(field, s string) (netip.Prefix, error) {
 		if a, err = netip.ParseAddr(s); err == nil && a.Zone() == "" {
 			return netip.PrefixFrom(a, a.BitLen()), nil
 		}
-		return p, fmt.Errorf("%s: %q is neither a prefix nor an address", field, s)
+		return p, unreadable(field, s, "%q is neither a prefix nor an address", s)
 	}
 	return p, nil
 }
@@ -230,7 +282,7 @@ func (s *Spec) opaque(k kind) (yes bool, err error) {
 		case !f.ok && s.Proto == "":
 			return false, fmt.Errorf("%s: needs a protocol (RFC 4301 7.1)", f.word)
 		case !f.ok:
-			return false, fmt.Errorf("%s: protocol %s has none", f.word, s.Proto)
+			return false, &FieldError{Field: f.word, Text: fmt.Sprintf("protocol %s has none", s.Proto), Proto: s.Proto}
 		case said > 0 && yes != (f.value == opaque):
 			return false, fmt.Errorf("%s: the ports of a packet are all opaque or none is", f.word)
 		}
@@ -298,7 +350,7 @@ func values(field, s string, limit uint64, zero bool) ([]masked, error) {
 	parse := func(t string) (uint16, error) {
 		n, err := strconv.ParseUint(t, 0, 16)
 		if err != nil || n > limit {
-			return 0, fmt.Errorf("%s: %q is no number from 0 to %d", field, t, limit)
+			return 0, unreadable(field, t, "%q is no number from 0 to %d", t, limit)
 		}
 		return uint16(n), nil
 	}
@@ -356,7 +408,7 @@ func key(s string) (p pair, err error) {
 		return p, nil
 	}
 	value, mask, hasMask := strings.Cut(s, "/")
-	bad := fmt.Errorf("key: %q is neither a number of 32 bits nor a dotted quad", s)
+	bad := unreadable("key", s, "%q is neither a number of 32 bits nor a dotted quad", s)
 	v, err := strconv.ParseUint(value, 0, 32)
 	if a, aerr := netip.ParseAddr(value); aerr == nil && a.Is4() {
 		q := a.As4()

@@ -2,8 +2,10 @@ package spd
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 
+	"leveret/appliance/clock"
 	"leveret/extensions/xfrm/selector"
 )
 
@@ -25,19 +27,27 @@ type DB struct {
 	gen       uint64
 	seq       uint64
 	nextIndex uint32
+
+	newUsage func() Usage
+	timers   timers
 }
 
 // node is a policy in the database.
 type node struct {
 	*entry
 	linked uint64 // when it was put in or replaced
+
+	deadline clock.Instant
+	pos      int  // in the heap of deadlines, -1 = it has none
+	told     bool // that its soft limit is reached
 }
 
 // New returns an empty database. seed is random and secret: where an attacker has a say in what policies
-// are made, as a mobile node has, it keeps them from all being in one place.
-func New(seed [2]uint64) *DB {
+// are made, as a mobile node has, it keeps them from all being in one place. newUsage makes what policies note their use
+// in; nil = they note none.
+func New(seed [2]uint64, newUsage func() Usage) *DB {
 	return &DB{
-		byKey: map[Key]*node{}, byIndex: map[uint32]*node{}, epoch: 1,
+		byKey: map[Key]*node{}, byIndex: map[uint32]*node{}, epoch: 1, newUsage: newUsage,
 		seed: [2]uint64{seed[0] ^ 0xa0761d6478bd642f, seed[1] ^ 0xe7037ed1a0b428db}, // a multiplier must not be 0
 	}
 }
@@ -51,13 +61,13 @@ func (d *DB) Gen() uint64 { return d.gen }
 
 // Add puts in a policy, behind those of its priority. One of the same key is refused, and so is an index
 // that is taken. It returns the policy as it is kept.
-func (d *DB) Add(p Policy) (*Policy, error) { return d.put(p, false) }
+func (d *DB) Add(now clock.Instant, p Policy) (*Policy, error) { return d.put(now, p, false) }
 
 // Update puts in a policy, or replaces the one of the same key: the new one has the old one's index, and
 // its place too unless the priority is another.
-func (d *DB) Update(p Policy) (*Policy, error) { return d.put(p, true) }
+func (d *DB) Update(now clock.Instant, p Policy) (*Policy, error) { return d.put(now, p, true) }
 
-func (d *DB) put(p Policy, replace bool) (*Policy, error) {
+func (d *DB) put(now clock.Instant, p Policy, replace bool) (*Policy, error) {
 	p.Selector = p.Selector.Normal()
 	if err := p.Check(); err != nil {
 		return nil, err
@@ -77,6 +87,12 @@ func (d *DB) put(p Policy, replace bool) (*Policy, error) {
 	case d.byIndex[p.Index] != nil:
 		return nil, ErrExists
 	}
+	if p.Added == 0 {
+		p.Added = now
+		if d.newUsage != nil {
+			p.Usage = d.newUsage()
+		}
+	}
 	d.seq++
 	e := newEntry(d.seed, &p, d.seq)
 	if old != nil {
@@ -84,10 +100,12 @@ func (d *DB) put(p Policy, replace bool) (*Policy, error) {
 			e.seq = old.seq
 		}
 		d.table(&p).remove(d, old.entry)
+		d.disarm(old)
 	}
 	d.table(&p).insert(d, e)
-	n := &node{entry: e, linked: d.seq}
+	n := &node{entry: e, linked: d.seq, pos: -1}
 	d.byKey[key], d.byIndex[p.Index] = n, n
+	d.arm(now, n)
 	d.changed()
 	return &p, nil
 }
@@ -129,6 +147,49 @@ func (d *DB) Get(k Key) (*Policy, error) {
 // ByIndex returns the policy of an index.
 func (d *DB) ByIndex(index uint32) (*Policy, error) { return d.byIndex[index].get() }
 
+// Named returns the policy that the words of get and delete name.
+func (d *DB) Named(r *Request) (*Policy, error) {
+	if !r.ByIndex {
+		return d.Get(r.Key())
+	}
+	p, err := d.ByIndex(r.Index)
+	if err == nil && (p.Dir != r.Dir || p.Sub != r.Sub || p.Mark != r.Mark || p.Mask != r.Mask || p.IfID != r.IfID) {
+		return nil, ErrNotFound
+	}
+	return p, err
+}
+
+// Counts is how many policies there are of each direction.
+type Counts struct {
+	In  int `json:"in"`
+	Out int `json:"out"`
+	Fwd int `json:"fwd"`
+}
+
+// Count returns how many policies there are.
+func (d *DB) Count() (c Counts) {
+	for _, n := range d.byKey {
+		switch n.policy.Dir {
+		case In:
+			c.In++
+		case Out:
+			c.Out++
+		default:
+			c.Fwd++
+		}
+	}
+	return c
+}
+
+// Text is that of "ip xfrm policy count", and of "ip -s xfrm policy count": sockets have no policies here.
+func (c Counts) Text(stats bool) string {
+	s := fmt.Sprintf("\t SPD IN  %d OUT %d FWD %d", c.In, c.Out, c.Fwd)
+	if stats {
+		s += " (Sock: IN 0 OUT 0 FWD 0)"
+	}
+	return s
+}
+
 func (n *node) get() (*Policy, error) {
 	if n == nil {
 		return nil, ErrNotFound
@@ -158,6 +219,7 @@ func (d *DB) drop(n *node) {
 	d.table(n.policy).remove(d, n.entry)
 	delete(d.byKey, n.policy.Key())
 	delete(d.byIndex, n.policy.Index)
+	d.disarm(n)
 	d.changed()
 }
 
@@ -224,11 +286,15 @@ func (s *Snapshot) Lookup(dir Dir, sub bool, f *selector.Flow, ifid uint32) *Pol
 }
 
 // Policies returns the policies that decide on a packet: that of type sub, and that of type main unless the
-// sub one blocks. A packet of both goes through the templates of both: see [Merged].
+// sub one blocks. They have been used then. A packet of both goes through the templates of both: see [Merged].
 func (s *Snapshot) Policies(dir Dir, f *selector.Flow, ifid uint32) (sub, main *Policy) {
-	sub = s.Lookup(dir, true, f, ifid)
+	if sub = s.Lookup(dir, true, f, ifid); sub != nil {
+		sub.Note()
+	}
 	if sub == nil || sub.Action == Allow {
-		main = s.Lookup(dir, false, f, ifid)
+		if main = s.Lookup(dir, false, f, ifid); main != nil {
+			main.Note()
+		}
 	}
 	return sub, main
 }

@@ -8,11 +8,16 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"leveret/appliance/clock"
 	"leveret/appliance/wire"
 	"leveret/extensions/xfrm/proto"
 	"leveret/extensions/xfrm/selector"
 )
+
+// t0 is when tests begin.
+const t0 = clock.Instant(time.Second)
 
 func ip(s string) netip.Addr { return netip.MustParseAddr(s) }
 
@@ -38,7 +43,7 @@ func flow(src, dst string, proto uint8, sport, dport uint16) selector.Flow {
 
 func mustAdd(t testing.TB, d *DB, p Policy) *Policy {
 	t.Helper()
-	out, err := d.Add(p)
+	out, err := d.Add(t0, p)
 	if err != nil {
 		t.Fatalf("%+v: %v", p, err)
 	}
@@ -65,7 +70,7 @@ func found(t *testing.T, d *DB, dir Dir, f selector.Flow) (names []string) {
 // index unless its priority changes. Few policies and many are found in the same order.
 func TestOrder(t *testing.T) {
 	for _, more := range []int{0, 40} {
-		d := New([2]uint64{})
+		d := New([2]uint64{}, nil)
 		for i := range more { // for other packets
 			mustAdd(t, d, Policy{Dir: Out, Selector: sel(fmt.Sprintf("dst 2001:db8:ffff:%x::/64", i))})
 		}
@@ -88,7 +93,7 @@ func TestOrder(t *testing.T) {
 			if p == e {
 				q.Priority = 5
 			}
-			got, err := d.Update(q)
+			got, err := d.Update(t0, q)
 			if err != nil || got.Index != p.Index {
 				t.Fatalf("%+v %v, index was %d", got, err, p.Index)
 			}
@@ -113,7 +118,7 @@ func TestRefusals(t *testing.T) {
 	tmpl := func(dir Dir, t Template) Policy {
 		return with(func(p *Policy) { p.Dir, p.Templates = dir, []Template{t} })
 	}
-	d := New([2]uint64{})
+	d := New([2]uint64{}, nil)
 	for _, c := range []struct {
 		p    Policy
 		want string
@@ -126,14 +131,14 @@ func TestRefusals(t *testing.T) {
 		{with(func(p *Policy) { p.Mask = 1 }), ""},
 		{with(func(p *Policy) { p.IfID = 1 }), ""},
 		{with(func(p *Policy) { p.IfID, p.Index = 2, 1 }), "File exists"}, // the index of the first
-		{with(func(p *Policy) { p.IfID, p.Index = 2, 82 }), "Error: Policy index doesn't match direction."},
+		{with(func(p *Policy) { p.IfID, p.Index = 2, 82 }), "Policy index doesn't match direction."},
 		{with(func(p *Policy) { p.IfID, p.Index = 2, 81 }), ""},
 		{with(func(p *Policy) { p.Dir = 3 }), "dir: 3 is none of in, out and fwd"},
 		{with(func(p *Policy) { p.Action = 2 }), "action: 2 is none"},
 		{with(func(p *Policy) { p.Flags = 6 }), "flag: 0x4 is none"},
 		{with(func(p *Policy) { p.Mark, p.Mask = 5, 2 }), "mark: 0x5 has bits outside of its mask 0x2"},
 		{with(func(p *Policy) { p.Selector.Proto, p.Selector.SPortMask = wire.ESP, 1 }), "sport: protocol esp has no ports"},
-		{with(func(p *Policy) { p.Templates = slices.Repeat([]Template{esp}, 7) }), "Error: Template count must be <= XFRM_MAX_DEPTH (6)."},
+		{with(func(p *Policy) { p.Templates = slices.Repeat([]Template{esp}, 7) }), "Template count must be <= XFRM_MAX_DEPTH (6)."},
 		{with(func(p *Policy) { p.IfID, p.Templates = 3, slices.Repeat([]Template{esp}, 6) }), ""},
 		{with(func(p *Policy) { p.Action, p.Templates = Block, []Template{esp} }), "tmpl: a policy that blocks sends nothing through a template"},
 		{tmpl(In, Template{Proto: proto.Comp}), "tmpl 1: proto: comp: IP payload compression is not supported"},
@@ -149,10 +154,10 @@ func TestRefusals(t *testing.T) {
 		{tmpl(In, Template{Proto: proto.ESP, Src: ip("::1"), Dst: ip("10.0.0.1")}), "tmpl 1: src: ::1 and dst 10.0.0.1 are not of the same family"},
 		{tmpl(Out, Template{Proto: proto.ESP, Mode: proto.Tunnel}), "tmpl 1: dst: mode tunnel needs the other end"},
 		{tmpl(Out, Template{Proto: proto.ESP, Mode: proto.Tunnel, Dst: ip("::")}), "tmpl 1: dst: mode tunnel needs the other end"},
-		{tmpl(Out, Template{Proto: proto.ESP, Mode: proto.BEET, Dst: ip("::1"), Level: Use}), "tmpl 1: level: Error: Mode in optional template not allowed in outbound policy."},
+		{tmpl(Out, Template{Proto: proto.ESP, Mode: proto.BEET, Dst: ip("::1"), Level: Use}), "Mode in optional template not allowed in outbound policy."},
 		{tmpl(In, Template{Proto: proto.ESP, Mode: proto.Tunnel, Level: Use}), ""},
 	} {
-		_, err := d.Add(c.p)
+		_, err := d.Add(t0, c.p)
 		if (err == nil) != (c.want == "") || err != nil && err.Error() != c.want {
 			t.Errorf("%+v: %v, want %q", c.p, err, c.want)
 		}
@@ -170,7 +175,7 @@ func second[T any](_ T, err error) error { return err }
 
 // TestDB: what is put in is found by key and index, listed as Linux lists it, and gone when deleted.
 func TestDB(t *testing.T) {
-	d := New([2]uint64{})
+	d := New([2]uint64{}, nil)
 	tmpls := []Template{{Proto: proto.ESP}}
 	a := mustAdd(t, d, Policy{Name: "a", Dir: Out, Selector: sel("proto tcp"), Templates: tmpls})
 	b := mustAdd(t, d, Policy{Name: "b", Dir: In, Selector: sel("proto tcp"), Mark: 1, Mask: 3, IfID: 5})
@@ -193,7 +198,7 @@ func TestDB(t *testing.T) {
 	if d.Snapshot() != snap || snap.Gen() != gen {
 		t.Error("a snapshot without a change is another one")
 	}
-	if _, err := d.Update(Policy{Name: "B", Dir: In, Selector: sel("proto tcp"), Mark: 1, Mask: 3, IfID: 5, Index: 800}); err != nil {
+	if _, err := d.Update(t0, Policy{Name: "B", Dir: In, Selector: sel("proto tcp"), Mark: 1, Mask: 3, IfID: 5, Index: 800}); err != nil {
 		t.Fatal(err)
 	}
 	if got := names(d.List()); got != "Beca" || d.Gen() == gen || d.Snapshot() == snap {
@@ -235,12 +240,12 @@ func TestDB(t *testing.T) {
 
 // TestFull: the database is bounded.
 func TestFull(t *testing.T) {
-	d := New([2]uint64{})
+	d := New([2]uint64{}, nil)
 	p := Policy{Dir: Out, Selector: sel("proto tcp")}
 	for len(d.byKey) < MaxPolicies {
 		d.byKey[Key{IfID: uint32(len(d.byKey)) + 1}] = nil
 	}
-	if _, err := d.Add(p); !errors.Is(err, ErrFull) {
+	if _, err := d.Add(t0, p); !errors.Is(err, ErrFull) {
 		t.Error(err)
 	}
 }
@@ -251,7 +256,7 @@ func TestText(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := New([2]uint64{})
+	d := New([2]uint64{}, nil)
 	a1, a2 := ip("2001:db8:a::1"), ip("2001:db8:a::2")
 	for _, p := range []Policy{
 		{Selector: sel("src 2001:db8::/48 proto ipv6-icmp type 133 code 0 dev lo"), Dir: Out, Priority: 5},
@@ -267,12 +272,13 @@ func TestText(t *testing.T) {
 	}
 	got := ""
 	for _, p := range d.List() {
-		got += p.Text(func(int) string { return "lo" })
+		l := lab.List(p)
+		got += l.Text(false)
 	}
 	if got != string(want) {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	if s := (&Policy{Templates: []Template{{Src: ip("10.0.0.1"), Proto: proto.ESP, Mode: proto.Tunnel}}}).Text(nil); !strings.Contains(s, "tmpl src 10.0.0.1 dst 0.0.0.0\n") {
+	if s := oneTemplate(Template{Src: ip("10.0.0.1"), Proto: proto.ESP, Mode: proto.Tunnel}); !strings.Contains(s, "tmpl src 10.0.0.1 dst 0.0.0.0\n") {
 		t.Error(s)
 	}
 }
@@ -318,7 +324,7 @@ func TestNames(t *testing.T) {
 
 // TestNDBypass: Neighbor Discovery passes a policy that blocks all, and no other ICMPv6 does.
 func TestNDBypass(t *testing.T) {
-	d := New([2]uint64{})
+	d := New([2]uint64{}, nil)
 	for _, p := range NDBypass() {
 		mustAdd(t, d, p)
 	}

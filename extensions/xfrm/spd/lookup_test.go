@@ -208,14 +208,14 @@ func testLookup(t *testing.T, few bool) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	w := world{rand.New(rand.NewPCG(seed, 1)), few}
-	d, r := New([2]uint64{w.Uint64(), w.Uint64()}), &plain{seq: map[*Policy]int{}}
+	d, r := New([2]uint64{w.Uint64(), w.Uint64()}, nil), &plain{seq: map[*Policy]int{}}
 	var old *Snapshot
 	var oldPlain *plain
 	steps, size := 14000, 10000
 	change := func() {
 		p := w.policy()
 		was, _ := d.Get(p.Key())
-		got, err := d.Update(p)
+		got, err := d.Update(t0, p)
 		if err != nil {
 			t.Fatalf("%+v: %v", p, err)
 		}
@@ -273,7 +273,7 @@ func testLookup(t *testing.T, few bool) {
 // many returns a database with n policies of three shapes and what comes to a large gateway, and flows for
 // the first policy, the middle and none.
 func many(t testing.TB, n int) (*DB, []selector.Flow) {
-	d := New([2]uint64{1, 2})
+	d := New([2]uint64{1, 2}, nil)
 	add := func(i int, p Policy) {
 		a := netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, byte(i >> 16), byte(i >> 8), byte(i)})
 		p.Dir, p.Priority = Out, uint32(100+i%7)
@@ -362,7 +362,7 @@ func BenchmarkChange(b *testing.B) {
 	for i := range b.N {
 		p := *all[i%len(all)]
 		p.Priority = uint32(i % 9)
-		if _, err := d.Update(p); err != nil {
+		if _, err := d.Update(t0, p); err != nil {
 			b.Fatal(err)
 		}
 		d.Snapshot()

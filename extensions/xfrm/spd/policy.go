@@ -8,11 +8,12 @@ package spd
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 
+	"leveret/appliance/clock"
 	"leveret/appliance/wire"
+	"leveret/extensions/xfrm/proto"
 	"leveret/extensions/xfrm/selector"
 )
 
@@ -59,6 +60,17 @@ func (a Action) String() string {
 	return "allow"
 }
 
+// ParseAction returns the action of that name.
+func ParseAction(s string) (Action, bool) {
+	switch s {
+	case "allow":
+		return Allow, true
+	case "block":
+		return Block, true
+	}
+	return 0, false
+}
+
 // Flags are a set of marks.
 type Flags uint8
 
@@ -81,14 +93,6 @@ func (f Flags) String() string {
 	return strings.Join(s, " ")
 }
 
-// Lifetime is when a policy ends; 0 = never. Seconds count from when it was added, or first used.
-type Lifetime struct {
-	SoftAdd, HardAdd         uint64
-	SoftUse, HardUse         uint64
-	SoftBytes, HardBytes     uint64
-	SoftPackets, HardPackets uint64
-}
-
 // Policy is one policy. What the database returns is shared by all: it is not changed.
 type Policy struct {
 	Selector selector.Selector
@@ -102,8 +106,12 @@ type Policy struct {
 	Mark, Mask uint32 // the packet's mark; mask 0 = any
 	IfID       uint32 // of the XFRM interface that packets go by; 0 = none
 	Templates  []Template
-	Lifetime   Lifetime
+	Lifetime   proto.Lifetime
 	Name       string
+
+	// What the database keeps of it: when it was put in, and its use. Who makes a policy leaves them zero.
+	Added clock.Instant
+	Usage Usage
 }
 
 // Key is what no two policies have in common.
@@ -125,8 +133,8 @@ var (
 	ErrExists    = errors.New("File exists")
 	ErrNotFound  = errors.New("No such file or directory")
 	ErrFull      = errors.New("No buffer space available")
-	ErrIndex     = errors.New("Error: Policy index doesn't match direction.")
-	ErrTemplates = errors.New("Error: Template count must be <= XFRM_MAX_DEPTH (6).")
+	ErrIndex     = errors.New("Policy index doesn't match direction.")
+	ErrTemplates = errors.New("Template count must be <= XFRM_MAX_DEPTH (6).")
 )
 
 // Check refuses a policy that means nothing or asks for what is not built. The error of a field begins with
@@ -153,60 +161,13 @@ func (p *Policy) Check() error {
 	}
 	for i := range p.Templates {
 		if err := p.Templates[i].Check(p.Dir); err != nil {
+			if k := (*kernelError)(nil); errors.As(err, &k) {
+				return errors.New(k.text)
+			}
 			return fmt.Errorf("tmpl %d: %w", i+1, err)
 		}
 	}
 	return nil
-}
-
-// Text returns the policy as "ip xfrm policy" lists it, with its newlines; name gives the name of a link.
-func (p *Policy) Text(name func(link int) string) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s \n\tdir %s ", p.Selector.Text(name), p.Dir)
-	if p.Action == Block {
-		b.WriteString("action block ")
-	}
-	ptype := "main"
-	if p.Sub {
-		ptype = "sub"
-	}
-	fmt.Fprintf(&b, "priority %d ptype %s ", p.Priority, ptype)
-	if p.Flags != 0 {
-		fmt.Fprintf(&b, "flag %s", p.Flags)
-	}
-	b.WriteByte('\n')
-	if p.Mask != 0 {
-		fmt.Fprintf(&b, "\tmark %#x/%#x \n", p.Mark, p.Mask)
-	}
-	for i := range p.Templates {
-		p.Templates[i].text(&b)
-	}
-	if p.IfID != 0 {
-		fmt.Fprintf(&b, "\tif_id %#x\n", p.IfID)
-	}
-	return b.String()
-}
-
-func (t *Template) text(b *strings.Builder) {
-	src, dst := t.Src, t.Dst
-	unspecified := netip.IPv6Unspecified()
-	if src.Is4() || dst.Is4() {
-		unspecified = netip.IPv4Unspecified()
-	}
-	if !src.IsValid() {
-		src = unspecified
-	}
-	if !dst.IsValid() {
-		dst = unspecified
-	}
-	fmt.Fprintf(b, "\ttmpl src %s dst %s\n\t\tproto %s ", src, dst, t.Proto)
-	if t.SPI != 0 {
-		fmt.Fprintf(b, "spi 0x%08x ", t.SPI)
-	}
-	fmt.Fprintf(b, "reqid %d mode %s\n", t.ReqID, t.Mode)
-	if t.Level == Use {
-		b.WriteString("\t\tlevel use \n")
-	}
 }
 
 // NDBypass returns the policies that let Neighbor Discovery pass (types 133 to 137, in and out), without

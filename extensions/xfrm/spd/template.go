@@ -53,14 +53,23 @@ type Template struct {
 
 // Why a template is refused, beside a field's own words.
 var (
-	errOptional = errors.New("level: Error: Mode in optional template not allowed in outbound policy.") // the kernel's words
+	errOptional = &kernelError{"level", "Mode in optional template not allowed in outbound policy."}
+	errProto    = &kernelError{"proto", "Invalid XFRM protocol in template."}
 	errComp     = errors.New("proto: comp: IP payload compression is not supported")
 )
+
+// kernelError is what the kernel says of a field.
+type kernelError struct{ field, text string }
+
+// Error implements error.
+func (e *kernelError) Error() string { return e.field + ": " + e.text }
 
 // Check refuses a template that no state of a policy of that direction conforms to. The error begins with
 // the field's name.
 func (t *Template) Check(dir Dir) error {
 	switch t.Proto {
+	case 0:
+		return errProto
 	case proto.Comp:
 		return errComp
 	case proto.ESP, proto.AH:

@@ -142,7 +142,7 @@ func TestVerify(t *testing.T) {
 // TestCheck: the states' selectors (xfrm A6 b), the search for policies, and ICMP errors by the flow of
 // what they quote (RFC 4301 6.2).
 func TestCheck(t *testing.T) {
-	d := New([2]uint64{})
+	d := New([2]uint64{}, nil)
 	mustAdd(t, d, Policy{Dir: In, Selector: sel("src 2001:db8:1::/48 dst 2001:db8:2::/48 proto tcp"), Templates: []Template{tTunnel}})
 	mustAdd(t, d, Policy{Dir: In, Sub: true, Selector: sel("dst 2001:db8:3::/48"), Action: Block})
 	mustAdd(t, d, Policy{Dir: In, Sub: true, Selector: sel("dst 2001:db8:4::/48"), Templates: []Template{use(tHAO)}})

@@ -6,21 +6,24 @@ import (
 	"net/netip"
 
 	"leveret/extensions/xfrm/sad"
+	"leveret/extensions/xfrm/spd"
 )
 
 // Topic is where the events are published.
 const Topic = "xfrm"
 
 // Event is one message of the topic, in the words of "ip xfrm monitor": newsa, updsa, delsa, flushsa, expire,
-// acquire, report, migrate, newpolicy, updpolicy, delpolicy, flushpolicy.
+// acquire, report, migrate, newpolicy, updpolicy, delpolicy, polexpire, flushpolicy, setdefault.
 type Event struct {
 	Event  string      `json:"event"`
-	Hard   bool        `json:"hard,omitempty"`  // of expire: the state is gone
-	Proto  string      `json:"proto,omitempty"` // of flushsa, "" = all; of report
-	Type   string      `json:"ptype,omitempty"` // of flushpolicy
-	State  *sad.Listed `json:"state,omitempty"` // of acquire: the larval state, whose selector is the flow
-	Old    *sad.Listed `json:"old,omitempty"`   // of migrate
-	Policy *Policy     `json:"policy,omitempty"`
-	Sel    string      `json:"sel,omitempty"` // of report: the flow that was refused
-	CoA    *netip.Addr `json:"coa,omitempty"` // of report: where it came from
+	Hard   bool        `json:"hard,omitempty"`   // of expire and polexpire: it is gone
+	Proto  string      `json:"proto,omitempty"`  // of flushsa, "" = all; of report
+	Type   string      `json:"ptype,omitempty"`  // of flushpolicy
+	State  *sad.Listed `json:"state,omitempty"`  // of acquire: the larval state, whose selector is the flow
+	Old    *sad.Listed `json:"old,omitempty"`    // of migrate
+	Policy *spd.Listed `json:"policy,omitempty"` // of acquire: the one that wants a state
+	Sel    string      `json:"sel,omitempty"`    // of report: the flow that was refused
+	CoA    *netip.Addr `json:"coa,omitempty"`    // of report: where it came from
+
+	Default *PolicyDefault `json:"default,omitempty"` // of setdefault: all three
 }

@@ -1,0 +1,66 @@
+package xfrmapi
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Text prints an event as "ip xfrm monitor" of iproute2 6.1 does, with stats as "ip -s xfrm monitor". What Linux tells
+// nobody of, that states have moved, is said likewise.
+func (e *Event) Text(stats bool) string {
+	prefix := map[string]string{"updsa": "Updated ", "delsa": "Deleted ", "updpolicy": "Updated ", "delpolicy": "Deleted "}[e.Event]
+	switch {
+	case e.Event == "acquire" && e.State != nil && e.Policy != nil:
+		return e.acquire(stats)
+	case e.Event == "expire" && e.State != nil:
+		return "Expired " + e.State.ExpireText(stats) + e.hard()
+	case e.Event == "polexpire" && e.Policy != nil:
+		return "Expired " + e.Policy.Text(stats) + e.hard()
+	case e.Event == "flushsa":
+		proto := e.Proto
+		if proto == "" {
+			proto = "0"
+		}
+		return fmt.Sprintf("Flushed state proto %s\n", proto)
+	case e.Event == "flushpolicy":
+		return fmt.Sprintf("Flushed policy ptype %s \n", e.Type)
+	case e.Event == "setdefault" && e.Default != nil:
+		return e.Default.Text()
+	case e.Event == "migrate" && e.State != nil && e.Old != nil:
+		return fmt.Sprintf("Migrated src %s dst %s to %s", e.Old.Src, e.Old.Dst, e.State.Text(stats))
+	case e.State != nil:
+		return prefix + e.State.Text(stats)
+	case e.Policy != nil:
+		return prefix + e.Policy.Text(stats)
+	}
+	return e.Event + "\n"
+}
+
+func (e *Event) hard() string {
+	if e.Hard {
+		return "\thard 1\n"
+	}
+	return "\thard 0\n"
+}
+
+// acquire is a packet that wants a state: the template, the packet's flow, the policy.
+func (e *Event) acquire(stats bool) string {
+	s := e.State
+	b := fmt.Appendf(nil, "acquire proto %s ", s.Proto)
+	switch {
+	case stats:
+		b = fmt.Appendf(b, "spi 0x%08x(%d) ", s.SPI, s.SPI)
+	case s.SPI != 0:
+		b = fmt.Appendf(b, "spi 0x%08x ", s.SPI)
+	}
+	b = fmt.Appendf(b, "\n  sel %s ", s.Sel)
+	if stats {
+		b = append(b, "uid 0"...)
+	}
+	policy := strings.ReplaceAll(strings.TrimSuffix(e.Policy.Text(stats), "\n"), "\n", "\n    ")
+	b = fmt.Appendf(b, "\n  policy %s\n", policy)
+	if stats {
+		b = fmt.Appendf(b, "  seq 0x%08d enc-mask ffffffff auth-mask ffffffff comp-mask ffffffff", s.Seq) // so iproute2 writes it
+	}
+	return string(append(b, '\n'))
+}
