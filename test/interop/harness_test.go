@@ -146,7 +146,7 @@ func attach(t *testing.T, v *vm.VM, kind, tap, addr string) string {
 			sh(t, "ip -n %s link del %s && ip -n %s link del %s", v.Netns, bridge, v.Netns, dev)
 		})
 	}
-	return fmt.Sprintf("  - {name: %s, kind: %s, host_device: %s, netns: %s, mtu: 1500, addresses: [\"%s/64\"]}\n", tap, kind, dev, v.Netns, addr)
+	return fmt.Sprintf("  - {name: %s, kind: %s, host_device: %s, netns: %s, mtu: 1500, dad: {transmits: 0}, addresses: [\"%s/64\"]}\n", tap, kind, dev, v.Netns, addr)
 }
 
 // address gives a card of the guest an address, and the guest routes by it.
@@ -165,7 +165,11 @@ func sizes(a, b string) string {
 // sweep pings from the VM with each number of octets of data, and wants every reply.
 func sweep(t *testing.T, v *vm.VM, dst, sizes string) {
 	t.Helper()
-	if out, err := v.TryFor(5*time.Minute, "sweep "+dst+" "+sizes); err != nil {
+	limit := time.Minute // the short sizes take some seconds
+	if os.Getenv("LVT_LONG") != "" {
+		limit = 5 * time.Minute
+	}
+	if out, err := v.TryFor(limit, "sweep "+dst+" "+sizes); err != nil {
 		t.Errorf("VM to %s, %s octets: %v\n%s", dst, sizes, err, out)
 	}
 }
