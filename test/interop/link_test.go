@@ -120,12 +120,12 @@ func TestIPsecLinks(t *testing.T) {
 		t.Errorf("ipsec7:\n%s", out)
 	}
 
-	packets := kernelPackets(v)
+	counters := kernelCounters(v)
 	for _, id := range []uint32{5, 6} {
 		to, from := linkSAs(id)
 		for _, s := range []sa{to, from} {
-			if packets[s.spi] < 10 {
-				t.Errorf("spi %#x: the VM counts %d packets", s.spi, packets[s.spi])
+			if counters[s.spi][0] < 10 {
+				t.Errorf("spi %#x: the VM counts %d packets", s.spi, counters[s.spi][0])
 			}
 		}
 	}

@@ -37,8 +37,10 @@ type layer struct {
 	proto, mode string
 	parts       []transform
 	esn         bool
+	window      int    // of replay; 0 is 128
 	spi         uint32 // to the VM; that from it is the next
 	udp         bool   // in UDP
+	more        string // words of `ip xfrm state add` that the configuration does not have
 }
 
 // setup is what both sides are configured from: layers, the innermost first.
@@ -68,7 +70,7 @@ func (s sa) keyOf(t transform) string {
 
 // state is the SA in the words of `ip xfrm state add`.
 func (l layer) state(s sa) string {
-	w := fmt.Sprintf("src %s dst %s proto %s spi %#x reqid %d mode %s replay-window 128", s.src, s.dst, l.proto, s.spi, s.reqid, l.mode)
+	w := fmt.Sprintf("src %s dst %s proto %s spi %#x reqid %d mode %s replay-window %d", s.src, s.dst, l.proto, s.spi, s.reqid, l.mode, l.replay())
 	if l.esn {
 		w += " flag esn"
 	}
@@ -92,7 +94,14 @@ func (l layer) state(s sa) string {
 	if l.mode == "beet" {
 		w += " sel " + s.inner()
 	}
-	return w
+	return w + l.more
+}
+
+func (l layer) replay() int {
+	if l.window == 0 {
+		return 128
+	}
+	return l.window
 }
 
 // inner are the addresses that BEET has inside.
@@ -105,7 +114,8 @@ func (s sa) inner() string {
 
 // item is the SA as an item of ipsec.states.
 func (l layer) item(s sa) string {
-	w := fmt.Sprintf("src: %q, dst: %q, proto: %s, spi: %#x, reqid: %d, mode: %s, replay_window: 128, esn: %v", s.src, s.dst, l.proto, s.spi, s.reqid, l.mode, l.esn)
+	w := fmt.Sprintf("src: %q, dst: %q, proto: %s, spi: %#x, reqid: %d, mode: %s, replay_window: %d, esn: %v",
+		s.src, s.dst, l.proto, s.spi, s.reqid, l.mode, l.replay(), l.esn)
 	for _, p := range l.parts {
 		key := s.keyOf(p)
 		if p.key == 0 {
@@ -249,7 +259,7 @@ func (g setup) works(t *testing.T, sizes string) {
 	} else {
 		a.must("ping", "-c", "3", "-i", "0.1", "-I", ours2, theirsInner)
 	}
-	g.counted(t, v)
+	g.counted(t, v, a)
 }
 
 // sameStat wants that the VM has refused nothing since.
@@ -269,14 +279,16 @@ func far(t *testing.T, v *vm.VM) {
 	t.Cleanup(func() { v.Run("killall -q -9 iperf3; ip -n far link set eth1 netns 1 && ip netns del far") })
 }
 
-var current = regexp.MustCompile(`(?s)spi 0x([0-9a-f]+)\(.*?lifetime current:\s+\d+\(bytes\), (\d+)\(packets\)`)
+var current = regexp.MustCompile(`(?s)spi 0x([0-9a-f]+)\(.*?lifetime current:\s+(\d+)\(bytes\), (\d+)\(packets\)`)
 
-// kernelPackets are the packets of each SA of the VM, by SPI.
-func kernelPackets(v *vm.VM) map[uint32]uint64 {
-	out := map[uint32]uint64{}
+// kernelCounters are the packets and octets of each SA of the VM, by SPI.
+func kernelCounters(v *vm.VM) map[uint32][2]uint64 {
+	out := map[uint32][2]uint64{}
 	for _, m := range current.FindAllStringSubmatch(v.States(), -1) {
 		spi, _ := strconv.ParseUint(m[1], 16, 32) // the expression takes digits only
-		out[uint32(spi)], _ = strconv.ParseUint(m[2], 10, 64)
+		octets, _ := strconv.ParseUint(m[2], 10, 64)
+		packets, _ := strconv.ParseUint(m[3], 10, 64)
+		out[uint32(spi)] = [2]uint64{packets, octets}
 	}
 	return out
 }
@@ -313,14 +325,15 @@ func capture(t *testing.T, v *vm.VM, tap string) {
 	})
 }
 
-// counted wants packets in each SA at the kernel.
-func (g setup) counted(t *testing.T, v *vm.VM) {
+// counted wants packets in each SA, and the same packets and octets at both ends.
+func (g setup) counted(t *testing.T, v *vm.VM, a *appliance) {
 	t.Helper()
-	packets := kernelPackets(v)
+	equalCounters(t, v, a)
+	counters := kernelCounters(v)
 	for _, l := range g {
 		for _, spi := range []uint32{l.spi, l.spi + 1} {
-			if packets[spi] < 50 {
-				t.Errorf("spi %#x: the VM counts %d packets", spi, packets[spi])
+			if counters[spi][0] < 50 {
+				t.Errorf("spi %#x: the VM counts %d packets", spi, counters[spi][0])
 			}
 		}
 	}
