@@ -162,7 +162,8 @@ func sizes(a, b string) string {
 	return a
 }
 
-// sweep pings from the VM with each number of octets of data, and wants every reply.
+// sweep pings from the VM with each number of octets of data, and wants every reply: without them nothing that follows
+// would do better.
 func sweep(t *testing.T, v *vm.VM, dst, sizes string) {
 	t.Helper()
 	limit := time.Minute // the short sizes take some seconds
@@ -170,6 +171,6 @@ func sweep(t *testing.T, v *vm.VM, dst, sizes string) {
 		limit = 5 * time.Minute
 	}
 	if out, err := v.TryFor(limit, "sweep "+dst+" "+sizes); err != nil {
-		t.Errorf("VM to %s, %s octets: %v\n%s", dst, sizes, err, out)
+		t.Fatalf("VM to %s, %s octets: %v\n%s", dst, sizes, err, out)
 	}
 }
