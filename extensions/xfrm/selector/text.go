@@ -70,11 +70,12 @@ func (s Selector) Text(name func(link int) string) string {
 			number(&b, first, uint32(s.SPort)<<16|uint32(s.DPort), mask, mask == 1<<32-1)
 		}
 	default:
+		exact := func(v, mask uint16) bool { return mask == Exact && (k != ports || v != 0) } // port 0 without a mask is read as any
 		if s.SPortMask != 0 {
-			number(&b, first, uint32(s.SPort), uint32(s.SPortMask), s.SPortMask == Exact)
+			number(&b, first, uint32(s.SPort), uint32(s.SPortMask), exact(s.SPort, s.SPortMask))
 		}
 		if s.DPortMask != 0 {
-			number(&b, second, uint32(s.DPort), uint32(s.DPortMask), s.DPortMask == Exact)
+			number(&b, second, uint32(s.DPort), uint32(s.DPortMask), exact(s.DPort, s.DPortMask))
 		}
 	}
 	if s.Link != 0 {
