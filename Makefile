@@ -24,7 +24,7 @@ long: deps check ## everything at full durations (under 60 minutes)
 	LVT_LONG=1 $(GO) test -race -timeout 50m $$($(GO) list ./... | grep -v /test/interop)
 	LVT_LONG=1 $(GO) test -race -timeout 50m ./test/interop/...
 	$(MAKE) norace
-	$(MAKE) fuzz FUZZTIME=30s
+	scripts/fuzz.sh 30s 60s ./extensions/xfrm/esp ./extensions/xfrm/ah ./extensions/xfrm/selector
 
 deps: ## install what the tests need (Debian, as root; otherwise says what is missing)
 	scripts/deps.sh

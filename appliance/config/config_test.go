@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"flag"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -186,6 +187,17 @@ func TestSecretsAreHidden(t *testing.T) {
 	}
 	if got := Diff(a, a); len(got) != 0 {
 		t.Errorf("got %v", got)
+	}
+	// Nor is what stands in a wrong place.
+	none := load(t, "{version: 1}")
+	for _, aead := range []string{`"0x0102"`, `{name: "0x0102"}`, `{key_file: "0x0102"}`, `{key: ["0x0102"]}`, `{keyy: "0x0102"}`, `{icv_bits: "0x0102"}`, `{icv_bits: 20102}`} {
+		r := load(t, text(aead))
+		if shown, err := Show(r); err != nil || strings.Contains(string(shown), "0102") || strings.Contains(fmt.Sprint(Diff(none, r)), "0102") {
+			t.Errorf("%s: %v\n%s%v", aead, err, shown, Diff(none, r))
+		}
+	}
+	if got := fmt.Sprint(Diff(none, load(t, text(`{name: x, icv_bits: 128}`)))); !strings.Contains(got, `"x"`) || !strings.Contains(got, "128") || !strings.Contains(got, `"/k"`) {
+		t.Errorf("got %s", got)
 	}
 	for aead, want := range map[string]string{
 		`{name: x, key: 0x0102}`: "ipsec.states[a].aead.key: want text", `{name: x, key_file: 0x0102}`: "ipsec.states[a].aead.key_file: want text",

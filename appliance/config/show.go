@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"strconv"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -14,8 +15,25 @@ func Text(r *Root) ([]byte, error) { return yaml.Marshal(r.raw) }
 // Show returns the configuration as YAML for people: without its secrets.
 func Show(r *Root) ([]byte, error) { return yaml.Marshal(hide(r.raw, place{})) }
 
-// isSecret finds the keys of IPsec, by the key of a place.
-var isSecret = regexp.MustCompile(`^ipsec\.states\[\d+\]\.(aead|enc|auth)\.key$`)
+// algorithm finds the algorithms of IPsec, by the key of a place, and what is below them.
+var algorithm = regexp.MustCompile(`^ipsec\.states\[\d+\]\.(?:aead|enc|auth)(.*)$`)
+
+// isSecret tells the keys of IPsec, and what may be one by mistake: names, files and lengths that look like such are shown.
+func isSecret(at place, v any) bool {
+	m := algorithm.FindStringSubmatch(at.key)
+	if m == nil {
+		return false
+	}
+	switch m[1] {
+	case ".name", ".key_file":
+		s, ok := v.(string)
+		return !ok || strings.HasPrefix(s, "0x")
+	case ".icv_bits", ".trunc_bits":
+		n, ok := v.(int)
+		return !ok || n < 0 || n > 1024
+	}
+	return true
+}
 
 // nearSecret finds where one may stand by mistake, too: faults do not repeat what is there.
 var nearSecret = regexp.MustCompile(`^ipsec\.states\[\d+\]\.(aead|enc|auth)(\.key|\.key_file)?$`)
@@ -39,7 +57,7 @@ func hide(v any, at place) any {
 		}
 		return out
 	}
-	if isSecret.MatchString(at.key) {
+	if isSecret(at, v) {
 		return hidden
 	}
 	return v
@@ -97,8 +115,8 @@ func flatten(v any, at place, into map[string]leaf) {
 			flatten(e, p, into)
 		}
 	case string:
-		into[at.path] = leaf{strconv.Quote(x), isSecret.MatchString(at.key)}
+		into[at.path] = leaf{strconv.Quote(x), isSecret(at, x)}
 	default:
-		into[at.path] = leaf{fmt.Sprint(x), isSecret.MatchString(at.key)}
+		into[at.path] = leaf{fmt.Sprint(x), isSecret(at, x)}
 	}
 }

@@ -2,12 +2,14 @@ package xfrm
 
 import (
 	"bytes"
+	"encoding/binary"
 	"sync"
 	"testing"
 
 	"leveret/appliance/module"
 	"leveret/appliance/packet"
 	"leveret/appliance/wire"
+	"leveret/extensions/xfrm/proto"
 	"leveret/extensions/xfrm/sad"
 )
 
@@ -110,46 +112,90 @@ func TestSAsDoNotAllocate(t *testing.T) {
 	}
 }
 
-// TestIVsAreUsedOnce: four goroutines, three runs over one state_dir, a reload that takes the SA away and brings it
-// back in each: no number comes twice.
+// steadyRoute is a router for several goroutines.
+type steadyRoute struct {
+	fixedRoute
+	steady packet.Route
+}
+
+func (r *steadyRoute) Route(q module.RouteQuery) module.RouteResult {
+	return module.RouteResult{Route: &r.steady, Out: r.out, NextHop: q.Dst, Src: q.Src}
+}
+
+// TestIVsAreUsedOnce: three runs over one state_dir; in each four workers send, while the SA moves to other addresses
+// and back, is taken away and brought back with the same key. No packet of all has the IV of another.
 func TestIVsAreUsedOnce(t *testing.T) {
 	dir, seen := t.TempDir(), map[uint64]bool{}
+	moved := protect("8")
+	moved.Templates[0].Src, moved.Templates[0].Dst = addr("2001:db8:e::1"), addr("2001:db8:e::2")
+	policies := []PolicyConfig{protect("7"), moved}
+	conf := func(states ...sad.StateConfig) *module.Config {
+		c := sections(states, policies)
+		c.Seed, c.StateDir = 0, dir
+		return c
+	}
+	there := sad.Migration{
+		OldSAddr: addr("2001:db8:f::1"), OldDAddr: addr("2001:db8:f::2"), NewSAddr: addr("2001:db8:e::1"), NewDAddr: addr("2001:db8:e::2"),
+		Proto: proto.ESP, Mode: proto.Tunnel,
+	}
+	back := there
+	back.OldSAddr, back.OldDAddr, back.NewSAddr, back.NewDAddr = there.NewSAddr, there.NewDAddr, there.OldSAddr, there.OldDAddr
 	for range 3 {
 		b := newBench(t)
-		with := sections([]sad.StateConfig{gcm(0x1001)}, nil)
-		with.Seed, with.StateDir = 0, dir
-		without := sections(nil, nil)
-		without.Seed, without.StateDir = 0, dir
-		for range 2 {
-			b.apply(with)
-			w := b.m.sad.List()[0].Live.Work.(*work)
-			var lists [4][]uint64
-			var wg sync.WaitGroup
-			for i := range lists {
-				wg.Go(func() {
-					for range 1000 {
-						w.mu.Lock()
-						iv, ok := w.nextIV(b.m)
-						w.mu.Unlock()
-						if ok {
-							lists[i] = append(lists[i], iv)
-						}
+		b.Routing = &steadyRoute{fixedRoute: fixedRoute{out: 1}}
+		b.m.host = fixedLinks{b, b.Links()}
+		b.apply(conf(gcm(0x1001)))
+		var lists [4][]uint64
+		var workers sync.WaitGroup
+		for i := range lists {
+			workers.Go(func() {
+				for n := 0; len(lists[i]) < 2000; n++ {
+					p := clearPacket(10)
+					p.Bytes()[29] = byte(7 + n%2) // by the one policy or the other: the SA is there for one
+					if b.m.transform(p) == packet.Forward {
+						lists[i] = append(lists[i], binary.BigEndian.Uint64(p.Bytes()[48:]))
 					}
-				})
-			}
-			wg.Wait()
-			for _, l := range lists {
-				if len(l) != 1000 {
-					t.Fatalf("%d numbers", len(l))
 				}
-				for _, iv := range l {
-					if seen[iv] {
-						t.Fatalf("%#x twice", iv)
-					}
-					seen[iv] = true
-				}
-			}
-			b.apply(without)
+			})
 		}
+		done := make(chan struct{})
+		go func() { workers.Wait(); close(done) }()
+		moves, reloads := 0, 0
+		for i, busy := 0, true; busy || i < 40; i++ {
+			select {
+			case ev := <-b.Mailbox:
+				b.m.Receive(b.now(), ev)
+			case <-done:
+				busy = false
+			default:
+			}
+			for _, m := range []sad.Migration{there, back} {
+				list, err := b.m.migrate(b.now(), []sad.Migration{m})
+				if err != nil {
+					t.Fatal(err)
+				}
+				moves += len(list)
+			}
+			if i%10 == 0 {
+				b.apply(conf())
+				b.apply(conf(gcm(0x1001)))
+				reloads++
+			}
+			b.Published = nil
+		}
+		if moves < 80 || reloads < 4 {
+			t.Errorf("%d moves, %d reloads", moves, reloads)
+		}
+		for _, l := range lists {
+			for _, iv := range l {
+				if seen[iv] {
+					t.Fatalf("%#x twice", iv)
+				}
+				seen[iv] = true
+			}
+		}
+	}
+	if len(seen) != 3*4*2000 {
+		t.Errorf("%d packets", len(seen))
 	}
 }

@@ -161,8 +161,14 @@ func (a *appliance) file() string { return filepath.Join(a.dir, "leveret.yaml") 
 
 func (a *appliance) launch() {
 	a.t.Helper()
+	a.run(exec.Command(binary, "run", "-c", a.file()))
+}
+
+// run starts the appliance by a command and waits until it is ready.
+func (a *appliance) run(cmd *exec.Cmd) {
+	a.t.Helper()
 	a.log = &bytes.Buffer{}
-	a.cmd = exec.Command(binary, "run", "-c", a.file())
+	a.cmd = cmd
 	a.cmd.Stdout, a.cmd.Stderr = a.log, a.log
 	if err := a.cmd.Start(); err != nil {
 		a.t.Fatal(err)

@@ -11,18 +11,18 @@ import (
 
 // linkSAs are the two SAs of a link with that if_id.
 func linkSAs(id uint32) (toVM, fromVM sa) {
-	return sa{ours, theirs, 0x1000 + id}, sa{theirs, ours, 0x2000 + id}
+	return sa{ours, theirs, 0x1000 + id, 1}, sa{theirs, ours, 0x2000 + id, 1}
 }
 
 // kernelLink is the kernel's end of a link with that if_id: device ipsecID with address fd00:ID::2, and all traffic by it.
-func (g grid) kernelLink(id uint32, mtu int) string {
+func (l layer) kernelLink(id uint32, mtu int) string {
 	to, from := linkSAs(id)
 	lines := []string{
 		fmt.Sprintf("ip link add ipsec%d type xfrm dev eth0 if_id %d", id, id),
 		fmt.Sprintf("ip link set ipsec%d mtu %d up && ip -6 addr add fd00:%d::2/64 dev ipsec%d nodad", id, mtu, id, id),
 	}
 	for _, s := range []sa{to, from} {
-		lines = append(lines, g.kernelState(s)+fmt.Sprintf(" if_id %d", id))
+		lines = append(lines, "ip xfrm state add "+l.state(s)+fmt.Sprintf(" if_id %d", id))
 	}
 	for dir, s := range map[string]sa{"out": from, "in": to, "fwd": to} {
 		lines = append(lines, fmt.Sprintf("ip xfrm policy add src ::/0 dst ::/0 dir %s priority 100 tmpl src %s dst %s proto esp reqid 1 mode tunnel if_id %d", dir, s.src, s.dst, id))
@@ -31,12 +31,12 @@ func (g grid) kernelLink(id uint32, mtu int) string {
 }
 
 // link is Leveret's end: a link, states and policies.
-func (g grid) link(id uint32, mtu int) (link, states, policies string) {
+func (l layer) link(id uint32, mtu int) (link, states, policies string) {
 	to, from := linkSAs(id)
 	link = fmt.Sprintf("  - {name: ipsec%d, kind: ipsec, if_id: %d, mtu: %d, addresses: [\"fd00:%d::1/64\"]}\n", id, id, mtu, id)
 	for _, s := range []sa{to, from} {
 		states += fmt.Sprintf("    - {src: %q, dst: %q, proto: esp, spi: %#x, reqid: 1, mode: tunnel, if_id: %d, replay_window: 128, aead: {name: %q, key: %q, icv_bits: %d}}\n",
-			s.src, s.dst, s.spi, id, g.parts[0].name, s.keyOf(g.parts[0]), g.parts[0].icv)
+			s.src, s.dst, s.spi, id, l.parts[0].name, s.keyOf(l.parts[0]), l.parts[0].icv)
 	}
 	for dir, s := range map[string]sa{"out": to, "in": from, "fwd": from} {
 		policies += fmt.Sprintf("    - {name: %s%d, dir: %s, priority: 100, action: protect, if_id: %d, templates: [{src: %q, dst: %q, proto: esp, mode: tunnel, reqid: 1}]}\n",
@@ -49,17 +49,17 @@ func (g grid) link(id uint32, mtu int) (link, states, policies string) {
 // each for all traffic that is routed to it; what is behind both ends, TCP both ways, MTUs, link-local addresses, and a
 // link that has no SAs.
 func TestIPsecLinks(t *testing.T) {
-	g := grid{proto: "esp", mode: "tunnel", parts: []transform{{algo.AEAD, "rfc4106(gcm(aes))", 20, 128}}}
+	l := layer{proto: "esp", mode: "tunnel", parts: []transform{{algo.AEAD, "rfc4106(gcm(aes))", 20, 128}}}
 	v := peer.VM(t)
 	before := v.XfrmStat()
 	v.Run("insmod /modules/xfrm_interface.ko")
 	address(v, "eth0", theirs)
-	v.Run("set -e\n" + g.kernelLink(5, 1400) + g.kernelLink(6, 1500) +
+	v.Run("set -e\n" + l.kernelLink(5, 1400) + l.kernelLink(6, 1500) +
 		fmt.Sprintf("ip -6 addr add %s/128 dev lo && ip -6 route add %s dev ipsec5 src %s", theirsInner, oursNet, theirsInner) +
 		" && ip link add ipsec7 type xfrm dev eth0 if_id 7 && ip link set ipsec7 up && ip -6 addr add fd00:7::2/64 dev ipsec7 nodad")
 	far(t, v)
-	link5, states5, policies5 := g.link(5, 1400)
-	link6, states6, policies6 := g.link(6, 1500)
+	link5, states5, policies5 := l.link(5, 1400)
+	link6, states6, policies6 := l.link(6, 1500)
 	a := start(t, "services: [{name: echo, proto: tcp, port: 7}]\nlinks:\n"+attach(t, v, "tap", "vm0", ours)+attach(t, v, "af_packet", "vm1", ours2)+link5+link6+
 		"  - {name: ipsec7, kind: ipsec, if_id: 7, addresses: [\"fd00:7::1/64\"]}\n"+
 		"routing: {routes: [{to: \""+theirsNet+"\", dev: ipsec5}]}\nipsec:\n  states:\n"+states5+states6+"  policies:\n"+policies5+policies6)
@@ -120,20 +120,16 @@ func TestIPsecLinks(t *testing.T) {
 		t.Errorf("ipsec7:\n%s", out)
 	}
 
-	packets := kernelPackets(v)
+	counters := kernelCounters(v)
 	for _, id := range []uint32{5, 6} {
 		to, from := linkSAs(id)
 		for _, s := range []sa{to, from} {
-			if packets[s.spi] < 10 {
-				t.Errorf("spi %#x: the VM counts %d packets", s.spi, packets[s.spi])
+			if counters[s.spi][0] < 10 {
+				t.Errorf("spi %#x: the VM counts %d packets", s.spi, counters[s.spi][0])
 			}
 		}
 	}
-	for name, n := range v.XfrmStat() {
-		if n != before[name] {
-			t.Errorf("the VM's %s: %d more", name, n-before[name])
-		}
-	}
+	sameStat(t, v, before)
 	// An SA whose link is down opens nothing, at either end.
 	v.Run("ip link set ipsec6 down")
 	if out, err := a.cli("ping", "-c", "1", "-W", "1", theirsInner); err == nil || v.XfrmStat()["XfrmInNoPols"] != before["XfrmInNoPols"]+1 {

@@ -158,7 +158,7 @@ func TestXfrmWords(t *testing.T) {
 	p := &xfrmPair{t, v, start(t, "links:\n  - {name: eth0, kind: dummy}\nipsec: {nd_bypass: false}\n")}
 	v.Run("ip xfrm monitor >/run/monitor 2>&1 & echo $! >/run/monitor.pid; sleep 1")
 	var watched bytes.Buffer
-	watch := exec.Command(binary, "--socket", filepath.Join(p.a.dir, "api.sock"), "monitor", "xfrm")
+	watch := exec.Command(program, "--socket", filepath.Join(p.a.dir, "api.sock"), "monitor", "xfrm")
 	watch.Stdout, watch.Stderr = &watched, &watched
 	if err := watch.Start(); err != nil {
 		t.Fatal(err)

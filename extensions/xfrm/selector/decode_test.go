@@ -292,6 +292,7 @@ func FuzzWords(f *testing.F) {
 	f.Add("src", "2001:db8::/48", "proto", "ipv6-icmp", "type", "133-137")
 	f.Add("proto", "gre", "key", "1.2.3.4/0xff000000", "dev", "lan0")
 	f.Add("proto", "udp", "sport", "0-1023", "dport", "5/0xff")
+	f.Add("proto", "udp", "sport", "0", "dport", "0/0xffff")
 	f.Fuzz(func(t *testing.T, a, b, c, d, e, g string) {
 		s, _, err := Words([]string{a, b, c, d, e, g})
 		if err != nil {

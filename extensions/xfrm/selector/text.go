@@ -91,8 +91,14 @@ func (s Selector) Spec(name func(link int) string) (out Spec) {
 		mask := uint32(s.SPortMask)<<16 | uint32(s.DPortMask)
 		out.Key = number(uint32(s.SPort)<<16|uint32(s.DPort), mask, 1<<32-1)
 	default:
-		*out.field(first) = number(uint32(s.SPort), uint32(s.SPortMask), Exact)
-		*out.field(second) = number(uint32(s.DPort), uint32(s.DPortMask), Exact)
+		exact := func(v uint16) uint32 {
+			if k == ports && v == 0 { // which is read as any without a mask
+				return 0
+			}
+			return Exact
+		}
+		*out.field(first) = number(uint32(s.SPort), uint32(s.SPortMask), exact(s.SPort))
+		*out.field(second) = number(uint32(s.DPort), uint32(s.DPortMask), exact(s.DPort))
 	}
 	if s.Link != 0 {
 		out.Dev = name(s.Link)

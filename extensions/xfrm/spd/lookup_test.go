@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -196,7 +197,7 @@ func intact(t *testing.T, d *DB) {
 	}
 }
 
-// TestLookup: 10,000 random policies, put in, replaced and deleted in any order: lookups equal a plain
+// TestLookup: 10,000 random policies (and with LVT_LONG as many flows), put in, replaced and deleted in any order: lookups equal a plain
 // search, and what an old snapshot says does not change. Once of very many shapes, once of few.
 func TestLookup(t *testing.T) {
 	for _, plain := range []bool{false, true} {
@@ -253,7 +254,11 @@ func testLookup(t *testing.T, few bool) {
 	for len(r.policies) < size {
 		change()
 	}
-	w.compare(t, d.Snapshot(), r, 1500)
+	flows := 1500
+	if os.Getenv("LVT_LONG") != "" {
+		flows = 10000
+	}
+	w.compare(t, d.Snapshot(), r, flows)
 	for len(r.policies) > 0 {
 		drop()
 		if n := len(r.policies); n%1000 == 0 || n < 200 && n%10 == 0 {

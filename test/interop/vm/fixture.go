@@ -22,7 +22,7 @@ type Fixture struct {
 
 // reset takes the guest back to what it was after its start. The device that is left over of each kind of
 // tunnel cannot be deleted and is not there.
-const reset = `killall -q -9 iperf3 nc ping
+const reset = `killall -q -9 iperf3 nc ping espinudp
 ip xfrm state flush && ip xfrm policy flush || exit 1
 for d in /sys/class/net/*; do case ${d##*/} in lo|eth[0-9]) ;; *) ip link del ${d##*/};; esac; done
 for d in /sys/class/net/eth*; do

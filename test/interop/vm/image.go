@@ -207,6 +207,7 @@ func buildImage(file, modules string) error {
 	c.device("dev/null", 1, 3)
 	c.add("init", modeFile, string(agent))
 	c.add("usr/bin/sweep", modeLink, "/init")
+	c.add("usr/bin/espinudp", modeLink, "/init")
 	c.add("etc/passwd", modeFile, "root:x:0:0::/:/bin/sh\n")
 	c.add("etc/hosts", modeFile, "::1 localhost\n")
 	c.add("etc/protocols", modeFile, protocols)

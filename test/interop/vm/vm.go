@@ -63,11 +63,36 @@ func Start(t testing.TB, o Options) *VM {
 	return v
 }
 
-// report adds the console to a failed test's log.
+// report adds to a failed test's log what tells a VM that has stalled from one that is well: the end of the console,
+// and what both sides of each card count.
 func (v *VM) report() {
-	if console := v.Console(); v.t.Failed() && console != "" {
-		v.t.Logf("console of the VM:\n%s", console)
+	if !v.t.Failed() {
+		return
 	}
+	lines := strings.Split(strings.TrimSpace(v.Console()), "\n")
+	if n := len(lines); n > 20 {
+		lines = append([]string{fmt.Sprintf("(%d lines more)", n-20)}, lines[n-20:]...)
+	}
+	cards, err := v.TryFor(5*time.Second, "ip -s -s link; tc -s qdisc")
+	if err != nil {
+		cards += err.Error()
+	}
+	for _, tap := range v.Taps {
+		out, err := host(fmt.Sprintf("%sip -s -s link show dev %s; %[1]stc -s qdisc show dev %[2]s", v.in(), tap))
+		if err != nil {
+			out = append(out, err.Error()...)
+		}
+		cards += "\nits other side: " + string(out)
+	}
+	v.t.Logf("console of the VM:\n%s\nits cards:\n%s", strings.Join(lines, "\n"), cards)
+}
+
+// in is what runs a command where the TAP devices are.
+func (m *machine) in() string {
+	if m.Netns == "" {
+		return ""
+	}
+	return "ip netns exec " + m.Netns + " "
 }
 
 // limit is how long Run and Try wait for a command.

@@ -1,5 +1,6 @@
 // Command guest is all the user space that the test VM starts: process 1, which mounts, loads the kernel's
-// modules and collects orphans; the agent, which runs the harness's commands; and `sweep`, a ping of many sizes.
+// modules and collects orphans; the agent, which runs the harness's commands; `sweep`, a ping of many
+// sizes; and `espinudp`, the socket that ESP in UDP comes to.
 package main
 
 import (
@@ -21,9 +22,10 @@ import (
 )
 
 func main() {
-	if filepath.Base(os.Args[0]) == "sweep" {
-		if err := sweep(os.Args[1:]); err != nil {
-			fmt.Println("sweep:", err)
+	name := filepath.Base(os.Args[0])
+	if command := map[string]func([]string) error{"sweep": sweep, "espinudp": espinudp}[name]; command != nil {
+		if err := command(os.Args[1:]); err != nil {
+			fmt.Println(name+":", err)
 			os.Exit(1)
 		}
 		return
