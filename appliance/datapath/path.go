@@ -260,16 +260,24 @@ func (w *Worker) act(p *packet.Packet, v packet.Verdict) {
 // finish takes everything that waits for a route out of the path: packets to forward, and what
 // this node made meanwhile (errors, echo replies, fragments put together for itself).
 func (w *Worker) finish() {
+	w.drain()
+	w.flush()
+}
+
+// drain is finish without sending what has no company yet. It can come again from inside itself.
+func (w *Worker) drain() {
 	for len(w.route) > 0 {
 		batch := w.route
-		w.route, w.spare = w.spare[:0], batch
+		w.route = nil
+		if n := len(w.spares); n > 0 {
+			w.route, w.spares = w.spares[n-1], w.spares[:n-1]
+		}
 		w.lookup(batch)
 		for _, p := range batch {
 			w.act2(p, w.routed(p))
 		}
-		w.spare = batch[:0]
+		w.spares = append(w.spares, batch[:0])
 	}
-	w.flush()
 }
 
 // act2 moves a routed packet on.
