@@ -331,16 +331,19 @@ func (m *Module) wrap(b *bundle, p *packet.Packet, f *selector.Flow) packet.Verd
 		if p.RoomBefore() < w.overhead(l.state)+wire.IPv6HeaderLen {
 			return m.drop(packet.XfrmOutError)
 		}
-		if r := m.put(l, w, p, f); r != packet.NoReason {
+		if r := m.put(l, w, p, f, i == b.n-1); r != packet.NoReason {
 			return m.drop(r)
 		}
 	}
 	mark := b.mark(p.Mark)
-	p.GSO = packet.GSO{}
 	if b.wrapped {
 		whole := p.NoFrag && !b.tunneled()
 		p.Own()
 		p.NoFrag = whole
+	}
+	p.GSO = packet.GSO{}
+	if l := &b.layers[b.n-1]; l.state.Encap.Type != 0 {
+		p.GSO = packet.GSO{Csum: packet.CsumPartial, CsumStart: l.off, CsumOffset: 6}
 	}
 	p.Mark, p.Protected = mark, true
 	if b.wrapped {
@@ -349,8 +352,8 @@ func (m *Module) wrap(b *bundle, p *packet.Packet, f *selector.Flow) packet.Verd
 	return packet.Continue
 }
 
-// put puts the header of one SA on.
-func (m *Module) put(l *layer, w *work, p *packet.Packet, f *selector.Flow) packet.Reason {
+// put puts the header of one SA on. last: nothing goes around it, so a UDP checksum is left unfinished.
+func (m *Module) put(l *layer, w *work, p *packet.Packet, f *selector.Flow, last bool) packet.Reason {
 	s := l.state
 	size := p.Len()
 	if s.Mode != proto.Tunnel {
@@ -396,7 +399,11 @@ func (m *Module) put(l *layer, w *work, p *packet.Packet, f *selector.Flow) pack
 		}
 		binary.BigEndian.PutUint16(pkt[4:], uint16(len(pkt)-wire.IPv6HeaderLen))
 		if err = w.esp.Seal(pkt, at, esp.Payload{Len: size, TFC: tfc, NextHeader: next}, seq, iv); err == nil && s.Encap.Type != 0 {
-			esp.PutUDP(pkt, l.off, s.Encap.SPort, s.Encap.DPort, false)
+			checksum := esp.WholeChecksum
+			if last {
+				checksum = esp.HalfChecksum
+			}
+			esp.PutUDP(pkt, l.off, s.Encap.SPort, s.Encap.DPort, checksum)
 		}
 	}
 	if err != nil {

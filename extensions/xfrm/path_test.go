@@ -35,6 +35,15 @@ func clearPacket(payload int) *packet.Packet {
 	return p
 }
 
+// finished is a packet as it leaves, with its checksum completed by the port.
+func finished(p *packet.Packet) []byte {
+	b := bytes.Clone(p.Bytes())
+	if p.GSO.Csum == packet.CsumPartial {
+		binary.BigEndian.PutUint16(b[p.GSO.CsumStart+p.GSO.CsumOffset:], ^wire.Fold(wire.Sum(b[p.GSO.CsumStart:], 0)))
+	}
+	return b
+}
+
 // arrived is what the other end has received, with what the validate stage finds in it.
 func arrived(b []byte) *packet.Packet {
 	p := packet.New(b)
