@@ -33,8 +33,8 @@ type Worker struct {
 	ports  *portSet
 	tap    Tap
 
-	vector []*packet.Packet // empty packets to receive into
-	route  []*packet.Packet // packets that wait for a route
+	vector []*packet.Packet   // empty packets to receive into
+	route  []*packet.Packet   // packets that wait for a route
 	spares [][]*packet.Packet // empty lists that route has been
 	outbox []outgoing
 	tx     []txBatch // by link index
