@@ -26,6 +26,8 @@ type subject struct {
 	// route that no packet takes; 0 = in main.
 	tables int
 	rules  []string // of the configuration, in the order of their priority
+	// Not 0: these SAs and policies, the latter spread over routes, which are one in the table then.
+	sas, policies int
 	// tunnel starts both ends of a tunnel, which is measured as such; the fields above but name are not its.
 	tunnel func([2]end) error
 	// ownOuter: its ends have the outer addresses themselves, not the kernel.
@@ -46,6 +48,11 @@ var subjects = []subject{
 	{name: "leveret-10-rules-3-tables", routes: 10, sources: 10000, tables: 3, rules: mixedRules, start: leveret("af_packet", false)},
 	{name: "leveret-10-rules-10-routes", routes: 10, sources: 10, tables: 1, rules: sourceRules(10), start: leveret("af_packet", false)},
 	{name: "leveret-10k-rules-1M-routes", routes: 1000000, sources: 10000, tables: 1, rules: sourceRules(10000), start: leveret("af_packet", false)},
+	// Packets into tunnels, ESP in UDP, for the sink to count them.
+	{name: "leveret-1-sa", routes: 100000, sas: 1, policies: 1, start: leveret("af_packet", false)},
+	{name: "leveret-10k-sas", routes: 10000, sas: 10000, policies: 10000, start: leveret("af_packet", false)},
+	{name: "leveret-100k-policies", routes: 100000, sas: 1, policies: 100000, start: leveret("af_packet", false)},
+	{name: "leveret-10k-sas-100k-policies", routes: 100000, sas: 10000, policies: 100000, start: leveret("af_packet", false)},
 	{name: "esp-udp", tunnel: leveretTunnel(plainBinary, aesGCM, true), ownOuter: true},
 	{name: "esp-udp-null", tunnel: leveretTunnel(nullBinary, nullCipher, true), ownOuter: true},
 	{name: "esp-native", tunnel: leveretTunnel(plainBinary, aesGCM, false), ownOuter: true},
@@ -103,8 +110,34 @@ func (s *subject) routing(y *strings.Builder) {
 	if s.tables > 0 {
 		table = fmt.Sprint(tableOf(s.tables))
 	}
+	if s.sas > 0 {
+		fmt.Fprintf(y, "    - {to: \"2001:1000::/20\", via: \"%s\", dev: sink}\n    - {to: \"%s/64\", via: \"%s\", dev: sink}\n", nobody, saEnd(0), nobody)
+		s.security(y)
+		return
+	}
 	for i := range s.routes {
 		fmt.Fprintf(y, "    - {to: \"%s\", via: \"%s\", dev: sink, table: \"%s\"}\n", routePrefix(i), nobody, table)
+	}
+}
+
+// saEnd is the other end of SA i.
+func saEnd(i int) string { return fmt.Sprintf("2001:db8:e::%x:1", i) }
+
+// security writes the subject's SAs and policies: one policy for all that packets go to, or one for each prefix.
+func (s *subject) security(y *strings.Builder) {
+	y.WriteString("ipsec:\n  states:\n")
+	for i := range s.sas {
+		fmt.Fprintf(y, "    - {src: \"%s\", dst: \"%s\", proto: esp, spi: %d, reqid: %d, mode: tunnel, %s, encap: {type: espinudp, sport: 4500, dport: 4500}}\n",
+			sinkRtr, saEnd(i), 0x1000+i, 1+i, aesGCM)
+	}
+	y.WriteString("  policies:\n")
+	for i := range s.policies {
+		to := "2001:1000::/20"
+		if s.policies > 1 {
+			to = routePrefix(i)
+		}
+		fmt.Fprintf(y, "    - {name: p%d, dir: out, priority: 10, action: protect, selector: {dst: \"%s\"}, templates: [{src: \"%s\", dst: \"%s\", proto: esp, mode: tunnel, reqid: %d}]}\n",
+			i, to, sinkRtr, saEnd(i%s.sas), 1+i%s.sas)
 	}
 }
 
