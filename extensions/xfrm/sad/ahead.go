@@ -48,10 +48,12 @@ func (p *Probe) Fields() uint64 {
 	if s == nil {
 		return 0
 	}
-	x := uint64(s.SPI) + uint64(s.ReqID) + uint64(s.Flags) + uint64(s.Encap.Type) + s.Life.SoftBytes + uint64(s.KM) +
-		s.compiled.Src.Hi + uint64(s.compiled.Family) + uint64(s.compiled.Selector.Proto)
+	x := uint64(s.SPI) + uint64(s.ReqID) + uint64(s.Encap.Type) + s.Life.SoftBytes + s.Life.HardPackets
 	if s.SrcSelective {
 		x++
+	}
+	if !s.takesAll {
+		x += s.compiled.Src.Hi + uint64(s.compiled.Family) + uint64(s.compiled.Selector.Proto)
 	}
 	return x
 }
