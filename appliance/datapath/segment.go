@@ -92,6 +92,7 @@ func (w *Worker) segment(p *packet.Packet, to segmentFor) {
 		case forTransform:
 			s.Route, s.NextHop, s.Mark, s.L2 = p.Route, p.NextHop, p.Mark, p.L2
 			s.CameLike(p)
+			s.Super = p
 			w.act2(s, packet.Continue)
 		default:
 			w.transmit(s)

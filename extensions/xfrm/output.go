@@ -21,6 +21,9 @@ func (m *Module) transform(p *packet.Packet) packet.Verdict {
 	if v.idle[spd.Out] && (p.In == 0 || v.idle[spd.Fwd] && len(p.Came()) == 0) {
 		return packet.Continue
 	}
+	if b := planned(v, p); b != nil {
+		return m.wrap(b, p, &b.flow)
+	}
 	f, r := flowOut(p)
 	if r != packet.NoReason {
 		return m.drop(r)
@@ -91,6 +94,9 @@ func (m *Module) protect(v *view, p *packet.Packet, f *selector.Flow) packet.Ver
 	}
 	b.ends(f)
 	if verdict := m.measure(&b, p, f); verdict != packet.Continue {
+		if verdict == packet.Split && p.GSO.Type != packet.GSONone {
+			plan(v, &b, p, f)
+		}
 		return verdict
 	}
 	return m.wrap(&b, p, f)
@@ -121,6 +127,34 @@ type bundle struct {
 	missing sad.Template // that there is no state for
 	// peer and self are the addresses of what comes out.
 	self, peer netip.Addr
+	// Of the bundle of a superpacket, which is that of its pieces: what it was made with.
+	view *view
+	flow selector.Flow
+}
+
+// plan notes the bundle of a superpacket that is to be split: its pieces are of the same flow, and were measured with it.
+func plan(v *view, b *bundle, p *packet.Packet, f *selector.Flow) {
+	last, _ := p.Notes()
+	n, ok := last.(*bundle)
+	if !ok {
+		n = new(bundle) // once for a buffer
+	}
+	*n = *b
+	n.view, n.flow = v, *f
+	p.Note(n)
+}
+
+// planned returns the bundle of a piece of a superpacket, nil if it has none that holds.
+func planned(v *view, p *packet.Packet) *bundle {
+	if p.Super == nil {
+		return nil
+	}
+	if n, valid := p.Super.Notes(); valid {
+		if b, ok := n.(*bundle); ok && b.view == v {
+			return b
+		}
+	}
+	return nil
 }
 
 // layer is one SA of a bundle.
