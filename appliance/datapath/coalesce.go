@@ -25,7 +25,7 @@ type joint struct {
 	hdr  int  // octets from there to the payload; 0: not a packet that is looked at
 	size int  // of the payload of the first segment; no other is longer
 	n    int  // segments
-	tcp  bool //
+	tcp  bool // else UDP
 	open bool // others can be added, or it to others
 	sure bool // its checksum is right or will be made
 }

@@ -134,7 +134,7 @@ func states(found []sad.Probe) (x uint64) {
 	}
 	for _, w := range works[:len(found)] {
 		if w != nil && w.esp != nil {
-			x += w.esp.Ahead() + w.window.Ahead()
+			x += w.esp.Ahead() + uint64(w.window.Size())
 		}
 	}
 	return x

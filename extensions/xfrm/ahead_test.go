@@ -2,6 +2,7 @@ package xfrm
 
 import (
 	"bytes"
+	"sync"
 	"testing"
 
 	"leveret/appliance/packet"
@@ -98,4 +99,51 @@ func TestAheadOnlyLooks(t *testing.T) {
 	}
 	New().aheadOfInput(ps, 0)
 	New().aheadOfTransform(ps, 0)
+}
+
+// TestAheadBesideOthers: one worker looks ahead while another one uses the same SAs; for the race detector.
+func TestAheadBesideOthers(t *testing.T) {
+	from, to := scaled(t, 200, 1000)
+	var ps []*packet.Packet
+	for i := range 64 {
+		p := clearPacket(100)
+		dst := prefix(i).As16()
+		copy(p.Bytes()[24:], dst[:])
+		ps = append(ps, p)
+	}
+	var sealed []*packet.Packet
+	for _, p := range ps {
+		c := p.Clone()
+		if v := from.m.transform(c); v != packet.Forward {
+			t.Fatal(v)
+		}
+		sealed = append(sealed, c)
+	}
+	var wg sync.WaitGroup
+	stop := make(chan struct{})
+	wg.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				from.m.aheadOfTransform(ps, 0)
+				to.m.aheadOfInput(sealed, 0)
+			}
+		}
+	})
+	out := packet.NewBuffer(2000)
+	for range 20 {
+		for _, p := range ps {
+			p.CopyTo(out)
+			if v := from.m.transform(out); v != packet.Forward {
+				t.Fatal(v)
+			}
+			if v := to.m.input(arrived(out.Bytes())); v != packet.Again {
+				t.Fatal(v)
+			}
+		}
+	}
+	close(stop)
+	wg.Wait()
 }

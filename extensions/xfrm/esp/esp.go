@@ -145,9 +145,12 @@ func (s *SA) Clone() (*SA, error) {
 }
 
 // Ahead waits for what a packet needs of the SA to be in the cache. What it returns is to be used for nothing but that it is
-// waited for.
+// waited for. Any goroutine: it reads what does not change, beside what does.
 func (s *SA) Ahead() uint64 {
-	x := uint64(s.spi) + uint64(s.headerLen) + uint64(s.aad[0]) + uint64(s.nonce[0])
+	x := uint64(s.spi) + uint64(s.headerLen) + uint64(s.nonceN)
+	if s.ivs != nil {
+		x++
+	}
 	for i := 0; i < len(s.keys); i += 64 { // one for each line of memory
 		x += uint64(s.keys[i])
 	}

@@ -78,10 +78,6 @@ func (w *Window) Infer(low uint32) (seq uint64, ok bool) {
 	return hi<<32 | uint64(low), hi>>32 == 0
 }
 
-// Ahead waits for what the next packet needs of the window to be in the cache. What it returns is to be used for nothing
-// but that it is waited for.
-func (w *Window) Ahead() uint64 { return w.seen[w.word(w.top+1)] }
-
 // Check says whether a packet with that number may be accepted. It changes nothing.
 func (w *Window) Check(seq uint64) Verdict {
 	switch {
