@@ -132,9 +132,20 @@ func states(found []sad.Probe) (x uint64) {
 			works[i], _ = l.Work.(*work)
 		}
 	}
-	for _, w := range works[:len(found)] {
-		if w != nil && w.esp != nil {
-			x += w.esp.Ahead() + uint64(w.window.Size())
+	var sas [atOnce]*esp.SA
+	for i, w := range works[:len(found)] {
+		if w != nil {
+			sas[i] = w.esp
+		}
+	}
+	for i, s := range sas[:len(found)] {
+		if s != nil {
+			x += s.Ahead() + uint64(works[i].window.Size())
+		}
+	}
+	for _, s := range sas[:len(found)] {
+		if s != nil {
+			x += s.AheadKeys()
 		}
 	}
 	return x

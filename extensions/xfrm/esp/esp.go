@@ -144,13 +144,18 @@ func (s *SA) Clone() (*SA, error) {
 	return &c, err
 }
 
-// Ahead waits for what a packet needs of the SA to be in the cache. What it returns is to be used for nothing but that it is
-// waited for. Any goroutine: it reads what does not change, beside what does.
+// Ahead waits for the SA to be in the cache, and AheadKeys, after it, for its keys. What they return is to be used for nothing
+// but that it is waited for. Any goroutine: they read what does not change, beside what does.
 func (s *SA) Ahead() uint64 {
 	x := uint64(s.spi) + uint64(s.headerLen) + uint64(s.nonceN)
 	if s.ivs != nil {
 		x++
 	}
+	return x
+}
+
+// AheadKeys waits for the keys.
+func (s *SA) AheadKeys() (x uint64) {
 	for i := 0; i < len(s.keys); i += 64 { // one for each line of memory
 		x += uint64(s.keys[i])
 	}
