@@ -128,7 +128,7 @@ func TestCoalescedIsWhatWentIn(t *testing.T) {
 		}
 		split.run()
 		got, want := map[string][][]byte{}, map[string][][]byte{}
-		flow := func(b []byte) string { return fmt.Sprint(b[6], b[40:42]) }
+		flow := func(b []byte) string { return fmt.Sprintf("%d %x", b[6], b[40:42]) }
 		for _, b := range split.b.took() {
 			got[flow(b)] = append(got[flow(b)], b)
 		}
