@@ -30,6 +30,15 @@ type joint struct {
 	sure bool // its checksum is right or will be made
 }
 
+// tunneled reports whether a packet came out of a tunnel, which may be a link, or is one that goes through one.
+func (w *Worker) tunneled(p *packet.Packet) bool {
+	if p.Tunneled || p.Protected {
+		return true
+	}
+	l := w.linkOf(p.In)
+	return l != nil && l.IfID != 0
+}
+
 // newJoint looks at a packet that has no extension headers.
 func newJoint(pt *port, p *packet.Packet) joint {
 	j := joint{n: 1, sure: p.GSO.Csum != packet.CsumUnknown}

@@ -154,6 +154,11 @@ func TestWhatAPortGaveIsLeftAsItWas(t *testing.T) {
 	if got := r.b.took(); len(got) != 2 {
 		t.Errorf("%d packets", len(got))
 	}
+	r.link(1, func(l *module.Link) { l.IfID = 7 }) // a link that is a tunnel itself
+	r.fromA(segmentOf(1, 200, pattern(100)), segmentOf(1, 300, pattern(100)))
+	if got := r.b.took(); len(got) != 1 {
+		t.Errorf("from a link of kind ipsec: %d packets", len(got))
+	}
 	r = outOfTunnel(t)
 	r.b.caps.TSO = false
 	r.path.Attach(2, r.b)

@@ -33,7 +33,7 @@ func (w *Worker) transmit(p *packet.Packet) {
 		w.active = append(w.active, p.Out)
 	}
 	var j joint
-	if p.GSO.Type == packet.GSONone && (p.Tunneled || p.Protected) {
+	if p.GSO.Type == packet.GSONone && w.tunneled(p) {
 		if j = newJoint(pt, p); tx.join(&j, p) {
 			w.count.simple[PacketsCoalesced].add(1)
 			p.Release()
