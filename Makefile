@@ -52,7 +52,8 @@ lint: ## golangci-lint, at the version pinned here
 e2e: deps ## only the tests against Linux kernels, in network namespaces and in a VM; needs root
 	$(GO) test -race -count=1 -timeout 14m ./test/e2e/... ./test/interop/... ./appliance/link/...
 
-bench: build ## compare with the kernel and a minimal netstack forwarder; needs root
+bench: build ## compare with the kernel, netstack, wireguard-go and strongSwan, which it installs; needs root
+	test/bench/peers.sh
 	$(GO) run ./test/bench
 
 cover: ## coverage by function

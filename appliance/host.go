@@ -30,6 +30,11 @@ func (h *host) Hook(s module.Stage, f module.Hook) {
 	h.a.path.Hook(s, h.loop.mod.Name(), f)
 }
 
+func (h *host) Ahead(s module.Stage, f module.Ahead) {
+	h.mustInit()
+	h.a.path.Ahead(s, f)
+}
+
 func (h *host) Handle(method, path string, f module.Handler) {
 	h.mustInit()
 	h.a.handlers = append(h.a.handlers, handler{method: method, path: path, loop: h.loop, f: f})

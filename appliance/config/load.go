@@ -167,9 +167,12 @@ func (l *loader) note(file string, n *yaml.Node, key, path string) {
 			l.lines[at.key] = position{file, k.Line}
 		}
 	case yaml.SequenceNode:
-		for k := range l.lines { // the list replaces one of an earlier file
-			if strings.HasPrefix(k, key+"[") {
-				delete(l.lines, k)
+		// The list replaces one of an earlier file, with the lists in it.
+		if !strings.Contains(key, "[") {
+			for k := range l.lines {
+				if strings.HasPrefix(k, key+"[") {
+					delete(l.lines, k)
+				}
 			}
 		}
 		for i, v := range n.Content {

@@ -57,6 +57,7 @@ const (
 	ReassembledOK
 	SegmentedSuperpackets
 	SegmentsCreated
+	PacketsCoalesced
 	ChecksumsCompleted
 	EchoReplies
 	ErrorsSent
@@ -65,7 +66,7 @@ const (
 
 var simpleNames = [numSimple]string{
 	"forwarded", "delivered", "originated", "fragmented_ok", "fragments_created", "reassembly_needed",
-	"reassembled_ok", "superpackets_split", "segments_created", "checksums_completed", "echo_replies", "icmp_errors_sent",
+	"reassembled_ok", "superpackets_split", "segments_created", "packets_coalesced", "checksums_completed", "echo_replies", "icmp_errors_sent",
 }
 
 func (s Simple) String() string { return simpleNames[s] }

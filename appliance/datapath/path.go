@@ -97,6 +97,7 @@ type Path struct {
 	seed   [32]byte
 	manual bool
 	hooks  [module.NumStages][]namedHook
+	ahead  [module.NumStages][]module.Ahead
 
 	params atomic.Pointer[Params]
 	links  atomic.Pointer[module.Links]
@@ -153,6 +154,9 @@ func (p *Path) Hook(s module.Stage, owner string, f module.Hook) {
 	p.hooks[s] = append(p.hooks[s], namedHook{owner, f})
 }
 
+// Ahead adds what sees a vector before the hooks of a stage see its packets; before Start.
+func (p *Path) Ahead(s module.Stage, f module.Ahead) { p.ahead[s] = append(p.ahead[s], f) }
+
 // String lists the stages in their order, each by the name of its file, with the owners of its hooks.
 func (p *Path) String() string {
 	hooked := map[string][]module.Stage{
@@ -201,6 +205,7 @@ func (p *Path) PathMTU() *PathMTU { return p.pmtu }
 // process takes a received vector through the path. The packets are the worker's.
 func (w *Worker) process(ps []*packet.Packet, in int) {
 	var octets uint64
+	w.ahead(module.StageInput, ps, in)
 	for _, p := range ps {
 		octets += uint64(p.Len())
 		w.act(p, w.receive(p, in))
@@ -260,16 +265,25 @@ func (w *Worker) act(p *packet.Packet, v packet.Verdict) {
 // finish takes everything that waits for a route out of the path: packets to forward, and what
 // this node made meanwhile (errors, echo replies, fragments put together for itself).
 func (w *Worker) finish() {
+	w.drain()
+	w.flush()
+}
+
+// drain is finish without sending what has no company yet. It can come again from inside itself.
+func (w *Worker) drain() {
 	for len(w.route) > 0 {
 		batch := w.route
-		w.route, w.spare = w.spare[:0], batch
+		w.route = nil
+		if n := len(w.spares); n > 0 {
+			w.route, w.spares = w.spares[n-1], w.spares[:n-1]
+		}
 		w.lookup(batch)
+		w.ahead(module.StageTransform, batch, 0)
 		for _, p := range batch {
 			w.act2(p, w.routed(p))
 		}
-		w.spare = batch[:0]
+		w.spares = append(w.spares, batch[:0])
 	}
-	w.flush()
 }
 
 // act2 moves a routed packet on.
@@ -302,6 +316,17 @@ func (w *Worker) send(p *packet.Packet) {
 		return
 	}
 	w.transmit(p)
+}
+
+// ahead shows a vector to who wants to see it before its packets; those of a link have its header.
+func (w *Worker) ahead(s module.Stage, ps []*packet.Packet, link int) {
+	off := 0
+	if pt := w.ports.index(link); pt != nil && pt.caps.Ethernet {
+		off = ethHeaderLen
+	}
+	for _, f := range w.path.ahead[s] {
+		f(ps, off)
+	}
 }
 
 // runHooks runs a stage's hooks until one decides. A packet for which none does has nobody who

@@ -32,6 +32,15 @@ func (w *Worker) transmit(p *packet.Packet) {
 	if len(tx.ps) == 0 {
 		w.active = append(w.active, p.Out)
 	}
+	var j joint
+	if p.GSO.Type == packet.GSONone && w.tunneled(p) {
+		if j = newJoint(pt, p); tx.join(&j, p) {
+			w.count.simple[PacketsCoalesced].add(1)
+			p.Release()
+			return
+		}
+	}
+	tx.joints = append(tx.joints, j)
 	if tx.ps = append(tx.ps, p); len(tx.ps) >= VectorSize {
 		w.flushLink(tx, p.Out)
 	}
@@ -61,7 +70,8 @@ func (w *Worker) flush() {
 
 func (w *Worker) flushLink(tx *txBatch, out int) {
 	var octets uint64
-	for _, p := range tx.ps {
+	for i, p := range tx.ps {
+		tx.joints[i].close(p)
 		octets += uint64(p.Len())
 	}
 	n := tx.q.Tx(tx.ps)
@@ -76,5 +86,5 @@ func (w *Worker) flushLink(tx *txBatch, out int) {
 		p.Release()
 		tx.ps[i] = nil
 	}
-	tx.ps = tx.ps[:0]
+	tx.ps, tx.joints = tx.ps[:0], tx.joints[:0]
 }

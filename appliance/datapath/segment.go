@@ -75,8 +75,13 @@ func (w *Worker) segment(p *packet.Packet, to segmentFor) {
 		} else {
 			binary.BigEndian.PutUint16(sb[trans+4:], uint16(len(sb)-trans))
 		}
-		setChecksum(sb, trans, tcp)
-		s.GSO.Csum = packet.CsumVerified
+		if to == forHost && !tcp { // who looks into it takes the port's word for the whole
+			binary.BigEndian.PutUint16(sb[trans+6:], wire.Fold(wire.PseudoHeader(src(sb), dst(sb), wire.UDP, len(sb)-trans)))
+			s.GSO.Csum, s.GSO.CsumStart, s.GSO.CsumOffset = packet.CsumPartial, trans, 6
+		} else {
+			setChecksum(sb, trans, tcp)
+			s.GSO.Csum = packet.CsumVerified
+		}
 		w.count.simple[SegmentsCreated].add(1)
 		switch to {
 		case forHost:
@@ -87,9 +92,13 @@ func (w *Worker) segment(p *packet.Packet, to segmentFor) {
 		case forTransform:
 			s.Route, s.NextHop, s.Mark, s.L2 = p.Route, p.NextHop, p.Mark, p.L2
 			s.CameLike(p)
+			s.Super = p
 			w.act2(s, packet.Continue)
 		default:
 			w.transmit(s)
+		}
+		if len(w.route) >= VectorSize { // of a vector of superpackets there would be thousands
+			w.drain()
 		}
 	}
 	p.Release()

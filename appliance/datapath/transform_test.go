@@ -115,6 +115,11 @@ func TestTransformOfSuperpackets(t *testing.T) {
 	if len(got) != 4 {
 		t.Fatalf("%d packets, drops %v", len(got), r.drops())
 	}
+	for i, p := range h.seen {
+		if (p.Super != nil) != (i < 3) {
+			t.Errorf("packet %d is a piece: %v", i, p.Super != nil)
+		}
+	}
 	for i, n := range []int{1200, 1200, 600} {
 		b := got[i][40:]
 		if len(b) != 60+n || wire.Fold(wire.Sum(b[40:], wire.PseudoHeader(&l, &d, wire.TCP, 20+n))) != 0xffff {

@@ -33,9 +33,9 @@ type Worker struct {
 	ports  *portSet
 	tap    Tap
 
-	vector []*packet.Packet // empty packets to receive into
-	route  []*packet.Packet // packets that wait for a route
-	spare  []*packet.Packet
+	vector []*packet.Packet   // empty packets to receive into
+	route  []*packet.Packet   // packets that wait for a route
+	spares [][]*packet.Packet // empty lists that route has been
 	outbox []outgoing
 	tx     []txBatch // by link index
 	active []int     // links with something in tx
@@ -51,6 +51,8 @@ type txBatch struct {
 	port *port
 	q    link.TxQueue
 	ps   []*packet.Packet
+	// joints has for each of ps what coalescing knows of it.
+	joints []joint
 }
 
 // port is one attached port.

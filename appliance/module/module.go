@@ -167,6 +167,11 @@ type GroupMember interface {
 	LeaveGroup(link int, group netip.Addr)
 }
 
+// Ahead is called on a worker with the packets of a vector before they come to the hooks of a stage one by one, so that it can
+// have the memory they need fetched for all at once. Before StageInput that is what a port has received, with its network
+// headers at off; before StageTransform they have their routes. It only reads.
+type Ahead func(ps []*packet.Packet, off int)
+
 // Hook is called on a worker for a packet that reaches a stage. It may change the packet. It
 // borrows it unless it returns Consumed, in which case it has copied what it needs: the worker
 // releases the buffer.
@@ -209,6 +214,8 @@ type Host interface {
 	// Rand returns the module's random source. Loop only; seeded by system.seed.
 	Rand() *rand.Rand
 
+	// Ahead adds what is to see a vector before its packets come to the hooks of StageInput or StageTransform. Init only.
+	Ahead(Stage, Ahead)
 	// Hook adds a hook to a stage; Handle adds a command handler. Both panic after Init: the
 	// path and the command set are frozen while running.
 	Hook(Stage, Hook)

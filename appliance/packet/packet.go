@@ -79,9 +79,21 @@ type Packet struct {
 	// Upper is what this packet, a fragment that this node has made, is a fragment of; the zero value: it is none.
 	Upper Upper
 
+	// Super is the superpacket that this one is a piece of, while the transform stage has the piece.
+	Super *Packet
+
 	came  *states // made when first needed, and kept with the buffer
 	cameN uint8
+	notes any // likewise
+	noted bool
 }
+
+// Note keeps something about this packet for others to look at, such as its pieces. It is not copied with it. Who notes has
+// what was noted last, about whatever packet, to use it again.
+func (p *Packet) Note(n any) { p.notes, p.noted = n, true }
+
+// Notes returns what was noted last, and whether that was about this packet.
+func (p *Packet) Notes() (n any, valid bool) { return p.notes, p.noted }
 
 // Upper is the protocol and the first four octets of the transport header of a packet that was fragmented before
 // the transform stage, so that all its fragments go the same way.
@@ -159,7 +171,7 @@ func (p *Packet) Len() int { return p.end - p.off }
 // Reset empties the packet and forgets everything about it; the buffer stays.
 func (p *Packet) Reset() {
 	p.Forget()
-	*p = Packet{buf: p.buf, home: p.home, came: p.came, off: Headroom, end: Headroom}
+	*p = Packet{buf: p.buf, home: p.home, came: p.came, notes: p.notes, off: Headroom, end: Headroom}
 }
 
 // Space returns the room behind the headroom for a port to read into, without tailroom. The port
@@ -209,9 +221,10 @@ func (p *Packet) Clone() *Packet {
 func (p *Packet) CopyTo(dst *Packet) {
 	buf, home := dst.buf, dst.home
 	dst.Forget()
-	came := dst.came
+	came, notes := dst.came, dst.notes
 	*dst = *p
 	dst.buf, dst.home, dst.came, dst.cameN, dst.off, dst.end = buf, home, came, 0, Headroom, Headroom
+	dst.notes, dst.noted, dst.Super = notes, false, nil
 	dst.CameLike(p)
 	copy(dst.Extend(p.Len()), p.Bytes())
 }
@@ -237,5 +250,5 @@ func (p *Packet) Zone() int {
 // stages learned is forgotten, the octets stay.
 func (p *Packet) Own() {
 	p.Forget()
-	*p = Packet{buf: p.buf, off: p.off, end: p.end, home: p.home, came: p.came}
+	*p = Packet{buf: p.buf, off: p.off, end: p.end, home: p.home, came: p.came, notes: p.notes}
 }

@@ -105,3 +105,25 @@ func TestStatesGoWithThePacket(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// TestNotes: they are about one packet; what was noted stays with the buffer to be used again.
+func TestNotes(t *testing.T) {
+	note := new(int)
+	p := NewBuffer(100)
+	if n, valid := p.Notes(); n != nil || valid {
+		t.Error("a new packet has notes")
+	}
+	for name, forget := range map[string]func(){"Reset": p.Reset, "Own": p.Own, "CopyTo": func() { New([]byte{1}).CopyTo(p) }} {
+		p.Note(note)
+		if n, valid := p.Notes(); n != any(note) || !valid {
+			t.Errorf("before %s: %v %v", name, n, valid)
+		}
+		if n, valid := p.Clone().Notes(); n != nil || valid {
+			t.Errorf("a copy has %v %v", n, valid)
+		}
+		forget()
+		if n, valid := p.Notes(); n != any(note) || valid {
+			t.Errorf("after %s: %v %v", name, n, valid)
+		}
+	}
+}

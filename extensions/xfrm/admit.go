@@ -39,7 +39,7 @@ func (m *Module) check(v *view, p *packet.Packet, dir spd.Dir, f *selector.Flow)
 		s := x.(*sad.State)
 		path[i] = spd.State{
 			Proto: s.Proto, Mode: s.Mode, SPI: s.SPI, ReqID: s.ReqID, IfID: s.IfID, Src: s.SAddr, Dst: s.DAddr,
-			Selector: s.Compiled(), ICMP: s.Flags&sad.ICMP != 0,
+			Selector: s.Restricts(), ICMP: s.Flags&sad.ICMP != 0,
 		}
 		icmp = icmp || path[i].ICMP
 	}

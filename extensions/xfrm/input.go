@@ -251,7 +251,7 @@ func (in *opening) strip() {
 func (in *opening) tunnel(s *sad.State) packet.Verdict {
 	m, p := in.m, in.p
 	b := p.Bytes()
-	if in.next != wire.IPv6Encap || s.Compiled().Family == selector.IPv4 {
+	if r := s.Restricts(); in.next != wire.IPv6Encap || r != nil && r.Family == selector.IPv4 {
 		return m.drop(packet.XfrmInStateModeError)
 	}
 	n, ok := esp.InnerLen(b[in.at:in.at+in.n], in.next) // what is behind it is TFC padding (RFC 4303 2.7)

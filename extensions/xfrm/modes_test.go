@@ -182,7 +182,7 @@ func TestModes(t *testing.T) {
 			t.Errorf("%s of %s: %s", c.tmpl, headers(c.plain), v)
 			continue
 		}
-		sent := bytes.Clone(p.Bytes())
+		sent := finished(p)
 		if got := headers(sent); got != c.want {
 			t.Errorf("%s of %s: sent %s, want %s", c.tmpl, headers(c.plain), got, c.want)
 		}

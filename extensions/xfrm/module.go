@@ -71,7 +71,7 @@ type view struct {
 // New returns the module.
 func New() *Module {
 	m := &Module{ports: map[udpEnd]int{}, defaults: sad.Defaults{ReplayWindow: 32}}
-	m.view.Store(&view{idle: [3]bool{true, true, true}})
+	m.view.Store(&view{sad: &sad.Snapshot{}, spd: &spd.Snapshot{}, idle: [3]bool{true, true, true}})
 	return m
 }
 
@@ -90,6 +90,8 @@ func (m *Module) Init(h module.Host) error {
 	h.Hook(module.StageInput, m.input)
 	h.Hook(module.StageAdmit, m.admit)
 	h.Hook(module.StageTransform, m.transform)
+	h.Ahead(module.StageInput, m.aheadOfInput)
+	h.Ahead(module.StageTransform, m.aheadOfTransform)
 	h.Handle("GET", "/v1/xfrm/stat", m.showStat)
 	m.handleStates(h)
 	m.handlePolicies(h)

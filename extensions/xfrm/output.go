@@ -21,6 +21,9 @@ func (m *Module) transform(p *packet.Packet) packet.Verdict {
 	if v.idle[spd.Out] && (p.In == 0 || v.idle[spd.Fwd] && len(p.Came()) == 0) {
 		return packet.Continue
 	}
+	if b := planned(v, p); b != nil {
+		return m.wrap(b, p, &b.flow)
+	}
 	f, r := flowOut(p)
 	if r != packet.NoReason {
 		return m.drop(r)
@@ -91,6 +94,9 @@ func (m *Module) protect(v *view, p *packet.Packet, f *selector.Flow) packet.Ver
 	}
 	b.ends(f)
 	if verdict := m.measure(&b, p, f); verdict != packet.Continue {
+		if verdict == packet.Split && p.GSO.Type != packet.GSONone {
+			plan(v, &b, p, f)
+		}
 		return verdict
 	}
 	return m.wrap(&b, p, f)
@@ -121,6 +127,34 @@ type bundle struct {
 	missing sad.Template // that there is no state for
 	// peer and self are the addresses of what comes out.
 	self, peer netip.Addr
+	// Of the bundle of a superpacket, which is that of its pieces: what it was made with.
+	view *view
+	flow selector.Flow
+}
+
+// plan notes the bundle of a superpacket that is to be split: its pieces are of the same flow, and were measured with it.
+func plan(v *view, b *bundle, p *packet.Packet, f *selector.Flow) {
+	last, _ := p.Notes()
+	n, ok := last.(*bundle)
+	if !ok {
+		n = new(bundle) // once for a buffer
+	}
+	*n = *b
+	n.view, n.flow = v, *f
+	p.Note(n)
+}
+
+// planned returns the bundle of a piece of a superpacket, nil if it has none that holds.
+func planned(v *view, p *packet.Packet) *bundle {
+	if p.Super == nil {
+		return nil
+	}
+	if n, valid := p.Super.Notes(); valid {
+		if b, ok := n.(*bundle); ok && b.view == v {
+			return b
+		}
+	}
+	return nil
 }
 
 // layer is one SA of a bundle.
@@ -331,16 +365,19 @@ func (m *Module) wrap(b *bundle, p *packet.Packet, f *selector.Flow) packet.Verd
 		if p.RoomBefore() < w.overhead(l.state)+wire.IPv6HeaderLen {
 			return m.drop(packet.XfrmOutError)
 		}
-		if r := m.put(l, w, p, f); r != packet.NoReason {
+		if r := m.put(l, w, p, f, i == b.n-1); r != packet.NoReason {
 			return m.drop(r)
 		}
 	}
 	mark := b.mark(p.Mark)
-	p.GSO = packet.GSO{}
 	if b.wrapped {
 		whole := p.NoFrag && !b.tunneled()
 		p.Own()
 		p.NoFrag = whole
+	}
+	p.GSO = packet.GSO{}
+	if l := &b.layers[b.n-1]; l.state.Encap.Type != 0 {
+		p.GSO = packet.GSO{Csum: packet.CsumPartial, CsumStart: l.off, CsumOffset: 6}
 	}
 	p.Mark, p.Protected = mark, true
 	if b.wrapped {
@@ -349,8 +386,8 @@ func (m *Module) wrap(b *bundle, p *packet.Packet, f *selector.Flow) packet.Verd
 	return packet.Continue
 }
 
-// put puts the header of one SA on.
-func (m *Module) put(l *layer, w *work, p *packet.Packet, f *selector.Flow) packet.Reason {
+// put puts the header of one SA on. last: nothing goes around it, so a UDP checksum is left unfinished.
+func (m *Module) put(l *layer, w *work, p *packet.Packet, f *selector.Flow, last bool) packet.Reason {
 	s := l.state
 	size := p.Len()
 	if s.Mode != proto.Tunnel {
@@ -396,7 +433,11 @@ func (m *Module) put(l *layer, w *work, p *packet.Packet, f *selector.Flow) pack
 		}
 		binary.BigEndian.PutUint16(pkt[4:], uint16(len(pkt)-wire.IPv6HeaderLen))
 		if err = w.esp.Seal(pkt, at, esp.Payload{Len: size, TFC: tfc, NextHeader: next}, seq, iv); err == nil && s.Encap.Type != 0 {
-			esp.PutUDP(pkt, l.off, s.Encap.SPort, s.Encap.DPort, false)
+			checksum := esp.WholeChecksum
+			if last {
+				checksum = esp.HalfChecksum
+			}
+			esp.PutUDP(pkt, l.off, s.Encap.SPort, s.Encap.DPort, checksum)
 		}
 	}
 	if err != nil {

@@ -26,7 +26,12 @@ type work struct {
 
 // newWork makes that of a state that [sad.State.Check] has nothing against.
 func (m *Module) newWork(s *sad.State) (sad.Work, error) {
-	w := &work{}
+	one := &struct { // of a piece, as each has lines of memory that a packet waits for
+		work
+		sa     esp.SA
+		window replay.Window
+	}{}
+	w := &one.work
 	esn := s.Flags&sad.ESN != 0
 	state := replay.State{Size: int(s.ReplayWindow), ESN: esn, Top: s.ReplaySeq, Seen: make([]uint64, (s.ReplayWindow+63)/64)}
 	for i := range state.Seen { // what is up to the number that the SA goes on from was received elsewhere
@@ -34,10 +39,12 @@ func (m *Module) newWork(s *sad.State) (sad.Work, error) {
 			state.Seen[i] = math.MaxUint64
 		}
 	}
-	var err error
-	if w.window, err = replay.Restore(state); err != nil {
+	window, err := replay.Restore(state)
+	if err != nil {
 		return nil, err
 	}
+	one.window = *window
+	w.window = &one.window
 	if s.Proto == proto.AH {
 		p := ah.Params{SPI: s.SPI, ESN: esn, Key: s.Auth.Key.Reveal(), ICV: s.Auth.Bits / 8}
 		if p.Auth, err = algo.Find(algo.Auth, s.Auth.Name, true); err == nil {
@@ -56,10 +63,16 @@ func (m *Module) newWork(s *sad.State) (sad.Work, error) {
 			p.Auth, err = algo.Find(algo.Auth, s.Auth.Name, true)
 		}
 	}
-	if err == nil {
-		w.esp, err = esp.New(p)
+	if err != nil {
+		return nil, err
 	}
-	return w, err
+	sa, err := esp.New(p)
+	if err != nil {
+		return nil, err
+	}
+	one.sa = *sa
+	w.esp = &one.sa
+	return w, nil
 }
 
 // Position implements [sad.Work].

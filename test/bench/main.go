@@ -6,6 +6,7 @@
 //	go run ./test/bench                       as root; bin/leveret must be built
 //	go run ./test/bench -rounds 1 -dur 500ms  a smoke run
 //	go run ./test/bench -subjects '*rules*'   what rules cost, and what many of them do
+//	go run ./test/bench -subjects 'esp*,wireguard-go,strongswan-libipsec'   tunnels; test/bench/peers.sh first
 package main
 
 import (
@@ -57,7 +58,7 @@ func main() {
 	}
 	interrupted := make(chan os.Signal, 1)
 	signal.Notify(interrupted, os.Interrupt, unix.SIGTERM)
-	go func() { <-interrupted; stopRouter(); teardown(); os.Exit(1) }()
+	go func() { <-interrupted; stopAll(); teardown(); os.Exit(1) }()
 	list := slices.DeleteFunc(slices.Clone(subjects), func(s subject) bool {
 		return *only != "" && !slices.ContainsFunc(strings.Split(*only, ","), func(pattern string) bool {
 			ok, err := path.Match(pattern, s.name)
@@ -79,7 +80,13 @@ func main() {
 				r = &result{Subject: s.name}
 				results[s.name] = r
 			}
-			if err := s.with(func(pid int) error { return measure(s, pid, r) }); err != nil {
+			err := error(nil)
+			if s.tunnel != nil {
+				err = s.through(r)
+			} else {
+				err = s.with(func(pid int) error { return measure(s, pid, r) })
+			}
+			if err != nil {
 				fmt.Fprintf(os.Stderr, "round %d, %s: %v\n", round+1, s.name, err)
 				failed = true
 			}
@@ -154,8 +161,11 @@ func measure(s subject, pid int, r *result) error {
 	return err
 }
 
-// tcp returns the Gbit/s of one stream through the router.
-func tcp() (float64, error) {
+// seconds is how long a TCP stream is.
+func seconds() float64 { return max(dur.Seconds(), 1) }
+
+// tcp returns the Gbit/s of one stream through the router; args are more of the client's.
+func tcp(args ...string) (float64, error) {
 	server := exec.Command("ip", "netns", "exec", nsSink, "iperf3", "-s", "-1")
 	if err := server.Start(); err != nil {
 		return 0, err
@@ -175,7 +185,7 @@ func tcp() (float64, error) {
 		}
 		Error string
 	}
-	out := output(fmt.Sprintf("timeout 30 ip netns exec %s iperf3 -6 -J -c %s -t %.1f", nsGen, sinkAddr, max(dur.Seconds(), 1)))
+	out := output(fmt.Sprintf("timeout 30 ip netns exec %s iperf3 -6 -J -c %s -t %.1f %s", nsGen, sinkAddr, seconds(), strings.Join(args, " ")))
 	if err := json.Unmarshal([]byte(out), &r); err != nil {
 		return 0, fmt.Errorf("iperf3: %w", err)
 	}
@@ -186,23 +196,25 @@ func tcp() (float64, error) {
 }
 
 // idle waits until a router that has just started has done what a start brings with it, at most 30 s.
-func idle(pid int) {
+func idle(pids ...int) {
 	for range 60 {
-		before := processCPU(pid)
+		before := processCPU(pids...)
 		time.Sleep(500 * time.Millisecond)
-		if processCPU(pid)-before < int64(25*time.Millisecond) {
+		if processCPU(pids...)-before < int64(25*time.Millisecond) {
 			return
 		}
 	}
 }
 
-// processCPU returns the run time of a process's threads in nanoseconds: user, system, and the
+// processCPU returns the run time of the threads of processes in nanoseconds: user, system, and the
 // softirq work on top of it.
-func processCPU(pid int) (ns int64) {
-	for _, line := range strings.Split(output(fmt.Sprintf("cat /proc/%d/task/*/schedstat 2>/dev/null", pid)), "\n") {
-		var n int64
-		if _, err := fmt.Sscan(line, &n); err == nil {
-			ns += n
+func processCPU(pids ...int) (ns int64) {
+	for _, pid := range pids {
+		for _, line := range strings.Split(output(fmt.Sprintf("cat /proc/%d/task/*/schedstat 2>/dev/null", pid)), "\n") {
+			var n int64
+			if _, err := fmt.Sscan(line, &n); err == nil {
+				ns += n
+			}
 		}
 	}
 	return ns
@@ -265,6 +277,13 @@ func report(list []subject, results map[string]*result) {
 	add("1M routes : 10 routes, CPU/packet", "leveret-1M-routes", "leveret-10-routes", pkt, 1.2, true)
 	add("10 rules, 3 tables : no rules, CPU/packet", "leveret-10-rules-3-tables", "leveret-no-rules", pkt, 1.1, true)
 	add("10k rules, 1M routes : 10 and 10, CPU/packet", "leveret-10k-rules-1M-routes", "leveret-10-rules-10-routes", pkt, 1.2, true)
+	add("10k SAs and policies : 1, CPU/packet", "leveret-10k-sas", "leveret-1-sa", pkt, 1.2, true)
+	add("100k policies : 1, CPU/packet", "leveret-100k-policies", "leveret-1-sa", pkt, 1.2, true)
+	add("10k SAs, 100k policies : 1 and 1, CPU/packet", "leveret-10k-sas-100k-policies", "leveret-1-sa", pkt, 1.2, true)
+	add("ESP in UDP, TCP : wireguard-go", "esp-udp", "wireguard-go", gbit, 1.5, false)
+	add("ESP in UDP, TCP : strongSwan kernel-libipsec", "esp-udp", "strongswan-libipsec", gbit, 7, false)
+	add("ESP in UDP, TCP : null cipher", "esp-udp", "esp-udp-null", gbit, 0.7, false)
+	add("native ESP, TCP : strongSwan kernel-libipsec", "esp-native", "strongswan-libipsec", gbit, 3, false)
 	fmt.Println()
 	for _, g := range goals {
 		fmt.Printf("%-46s %6.2f   goal %-8s %v\n", g.Name, g.Ratio, g.Goal, map[bool]string{true: "met", false: "NOT met"}[g.Met])

@@ -7,7 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -19,13 +19,19 @@ type subject struct {
 	// offload: the hosts' segmentation offloads stay on; a router that cannot carry superpackets
 	// is measured without, or its TCP would die.
 	offload bool
-	start   func(s subject, dir string) (*exec.Cmd, error) // nil: the kernel forwards
-	routes  int                                            // more routes (see routePrefix), one of them for each packet
-	sources int                                            // packets come from that many prefixes (see sourcePrefix)
+	start   func(s subject, dir string) error // nil: the kernel forwards
+	routes  int                               // more routes (see routePrefix), one of them for each packet
+	sources int                               // packets come from that many prefixes (see sourcePrefix)
 	// tables: the routes are in the last of that many tables (see tableOf), and each of the others has a
 	// route that no packet takes; 0 = in main.
 	tables int
 	rules  []string // of the configuration, in the order of their priority
+	// Not 0: these SAs and policies, the latter spread over routes, which are one in the table then.
+	sas, policies int
+	// tunnel starts both ends of a tunnel, which is measured as such; the fields above but name are not its.
+	tunnel func([2]end) error
+	// ownOuter: its ends have the outer addresses themselves, not the kernel.
+	ownOuter bool
 }
 
 var subjects = []subject{
@@ -42,6 +48,16 @@ var subjects = []subject{
 	{name: "leveret-10-rules-3-tables", routes: 10, sources: 10000, tables: 3, rules: mixedRules, start: leveret("af_packet", false)},
 	{name: "leveret-10-rules-10-routes", routes: 10, sources: 10, tables: 1, rules: sourceRules(10), start: leveret("af_packet", false)},
 	{name: "leveret-10k-rules-1M-routes", routes: 1000000, sources: 10000, tables: 1, rules: sourceRules(10000), start: leveret("af_packet", false)},
+	// Packets into tunnels, ESP in UDP, for the sink to count them.
+	{name: "leveret-1-sa", routes: 100000, sas: 1, policies: 1, start: leveret("af_packet", false)},
+	{name: "leveret-10k-sas", routes: 10000, sas: 10000, policies: 10000, start: leveret("af_packet", false)},
+	{name: "leveret-100k-policies", routes: 100000, sas: 1, policies: 100000, start: leveret("af_packet", false)},
+	{name: "leveret-10k-sas-100k-policies", routes: 100000, sas: 10000, policies: 100000, start: leveret("af_packet", false)},
+	{name: "esp-udp", tunnel: leveretTunnel(plainBinary, aesGCM, true), ownOuter: true},
+	{name: "esp-udp-null", tunnel: leveretTunnel(nullBinary, nullCipher, true), ownOuter: true},
+	{name: "esp-native", tunnel: leveretTunnel(plainBinary, aesGCM, false), ownOuter: true},
+	{name: "wireguard-go", tunnel: wireguard},
+	{name: "strongswan-libipsec", tunnel: strongswan},
 }
 
 // routePrefix is route i of a large table.
@@ -94,14 +110,40 @@ func (s *subject) routing(y *strings.Builder) {
 	if s.tables > 0 {
 		table = fmt.Sprint(tableOf(s.tables))
 	}
+	if s.sas > 0 {
+		fmt.Fprintf(y, "    - {to: \"2001:1000::/20\", via: \"%s\", dev: sink}\n    - {to: \"%s/64\", via: \"%s\", dev: sink}\n", nobody, saEnd(0), nobody)
+		s.security(y)
+		return
+	}
 	for i := range s.routes {
 		fmt.Fprintf(y, "    - {to: \"%s\", via: \"%s\", dev: sink, table: \"%s\"}\n", routePrefix(i), nobody, table)
 	}
 }
 
+// saEnd is the other end of SA i.
+func saEnd(i int) string { return fmt.Sprintf("2001:db8:e::%x:1", i) }
+
+// security writes the subject's SAs and policies: one policy for all that packets go to, or one for each prefix.
+func (s *subject) security(y *strings.Builder) {
+	y.WriteString("ipsec:\n  states:\n")
+	for i := range s.sas {
+		fmt.Fprintf(y, "    - {src: \"%s\", dst: \"%s\", proto: esp, spi: %d, reqid: %d, mode: tunnel, %s, encap: {type: espinudp, sport: 4500, dport: 4500}}\n",
+			sinkRtr, saEnd(i), 0x1000+i, 1+i, aesGCM)
+	}
+	y.WriteString("  policies:\n")
+	for i := range s.policies {
+		to := "2001:1000::/20"
+		if s.policies > 1 {
+			to = routePrefix(i)
+		}
+		fmt.Fprintf(y, "    - {name: p%d, dir: out, priority: 10, action: protect, selector: {dst: \"%s\"}, templates: [{src: \"%s\", dst: \"%s\", proto: esp, mode: tunnel, reqid: %d}]}\n",
+			i, to, sinkRtr, saEnd(i%s.sas), 1+i%s.sas)
+	}
+}
+
 // leveret starts the binary.
-func leveret(kind string, offload bool) func(subject, string) (*exec.Cmd, error) {
-	return func(s subject, dir string) (*exec.Cmd, error) {
+func leveret(kind string, offload bool) func(subject, string) error {
+	return func(s subject, dir string) error {
 		var y strings.Builder
 		fmt.Fprintf(&y, "version: 1\nsystem: {run_dir: %s, state_dir: %s, log: {format: console}}\nlinks:\n", dir, dir)
 		for _, l := range [][4]string{{"gen", nsGen, "g0", genRtr}, {"sink", nsSink, "s0", sinkRtr}} {
@@ -112,36 +154,51 @@ func leveret(kind string, offload bool) func(subject, string) (*exec.Cmd, error)
 			fmt.Fprintf(&y, "  - {name: %s, kind: %s, host_device: %s, netns: %s, offload: %v, addresses: [\"%s/64\"], dad: {transmits: 0}}\n", l[0], kind, dev, ns, offload, l[3])
 		}
 		s.routing(&y)
-		file := filepath.Join(dir, "bench.yaml")
-		if err := os.WriteFile(file, []byte(y.String()), 0o600); err != nil {
-			return nil, err
-		}
-		cmd := exec.Command("bin/leveret", "run", "-c", file)
-		log := &bytes.Buffer{}
-		cmd.Stdout, cmd.Stderr = log, log
-		if err := cmd.Start(); err != nil {
-			return nil, err
-		}
-		client := func(args ...string) error {
-			return exec.Command("bin/leveret", append([]string{"--socket", dir + "/api.sock"}, args...)...).Run()
-		}
-		for end := time.Now().Add(120 * time.Second); client("health") != nil; time.Sleep(50 * time.Millisecond) {
-			if time.Now().After(end) {
-				return cmd, fmt.Errorf("leveret is not ready:\n%s", log)
-			}
+		if err := runLeveret(plainBinary, dir, y.String()); err != nil {
+			return err
 		}
 		if kind == "af_packet" {
-			if err := client("neigh", "add", nobody, "lladdr", nobodyMAC, "dev", "sink"); err != nil {
-				return cmd, fmt.Errorf("neigh add: %w", err)
-			}
+			return client(dir, "neigh", "add", nobody, "lladdr", nobodyMAC, "dev", "sink")
 		}
-		return cmd, nil
+		return nil
 	}
 }
 
+// plainBinary is Leveret as `make build` leaves it.
+const plainBinary = "bin/leveret"
+
+// runLeveret starts a binary on a configuration and waits until it answers.
+func runLeveret(binary, dir, yaml string) error {
+	file := filepath.Join(dir, "bench.yaml")
+	if err := os.WriteFile(file, []byte(yaml), 0o600); err != nil {
+		return err
+	}
+	cmd := exec.Command(binary, "run", "-c", file)
+	log := &bytes.Buffer{}
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := start(cmd); err != nil {
+		return err
+	}
+	for end := time.Now().Add(120 * time.Second); client(dir, "health") != nil; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			return fmt.Errorf("leveret is not ready:\n%s", log)
+		}
+	}
+	return nil
+}
+
+// client asks the Leveret of a run directory for something.
+func client(dir string, args ...string) error {
+	out, err := exec.Command(plainBinary, append([]string{"--socket", dir + "/api.sock"}, args...)...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("leveret %s: %w: %s", strings.Join(args, " "), err, out)
+	}
+	return nil
+}
+
 // netstack starts the minimal forwarder on gVisor: this program again.
-func netstack(tun bool) func(subject, string) (*exec.Cmd, error) {
-	return func(subject, string) (*exec.Cmd, error) {
+func netstack(tun bool) func(subject, string) error {
+	return func(subject, string) error {
 		devs := []string{nsRouter + ":r0", nsRouter + ":r1"}
 		if tun {
 			devs = []string{nsGen + ":g0", nsSink + ":s0"}
@@ -149,17 +206,17 @@ func netstack(tun bool) func(subject, string) (*exec.Cmd, error) {
 		cmd := exec.Command("/proc/self/exe", fmt.Sprintf("-netstack=%v", tun), devs[0], devs[1])
 		out, err := cmd.StdoutPipe()
 		if err != nil {
-			return nil, err
+			return err
 		}
 		cmd.Stderr = os.Stderr
-		if err := cmd.Start(); err != nil {
-			return nil, err
+		if err := start(cmd); err != nil {
+			return err
 		}
 		ready := make([]byte, 6)
 		if _, err := out.Read(ready); err != nil {
-			return cmd, fmt.Errorf("netstack forwarder: %w", err)
+			return fmt.Errorf("netstack forwarder: %w", err)
 		}
-		return cmd, nil
+		return nil
 	}
 }
 
@@ -177,14 +234,46 @@ func kernelRouter() error {
 	return nil
 }
 
-// router is the process under measurement.
-var router atomic.Pointer[os.Process]
+// running are the processes under measurement.
+var running struct {
+	sync.Mutex
+	list []*exec.Cmd
+}
 
-// stopRouter asks it to end.
-func stopRouter() {
-	if p := router.Swap(nil); p != nil {
-		_ = p.Signal(syscall.SIGTERM)
+// start starts one.
+func start(cmd *exec.Cmd) error {
+	running.Lock()
+	defer running.Unlock()
+	err := cmd.Start()
+	if err == nil {
+		running.list = append(running.list, cmd)
 	}
+	return err
+}
+
+// started returns their process IDs.
+func started() (pids []int) {
+	running.Lock()
+	defer running.Unlock()
+	for _, c := range running.list {
+		pids = append(pids, c.Process.Pid)
+	}
+	return pids
+}
+
+// stopAll asks them to end and waits until they have.
+func stopAll() {
+	running.Lock()
+	defer running.Unlock()
+	for _, c := range running.list {
+		_ = c.Process.Signal(syscall.SIGTERM)
+	}
+	for _, c := range running.list {
+		late := time.AfterFunc(10*time.Second, func() { _ = c.Process.Kill() })
+		_ = c.Wait() // how it ends says nothing about what was measured
+		late.Stop()
+	}
+	running.list = nil
 }
 
 // with runs f with the subject's router between the hosts; pid is 0 for the kernel's.
@@ -198,20 +287,12 @@ func (s subject) with(f func(pid int) error) (err error) {
 		return err
 	}
 	defer os.RemoveAll(dir)
+	defer stopAll()
 	pid := 0
 	if s.start == nil {
 		err = kernelRouter()
-	} else {
-		var cmd *exec.Cmd
-		cmd, err = s.start(s, dir)
-		if cmd != nil && cmd.Process != nil {
-			pid = cmd.Process.Pid
-			router.Store(cmd.Process)
-			defer func() {
-				stopRouter()
-				_ = cmd.Wait()
-			}()
-		}
+	} else if err = s.start(s, dir); err == nil {
+		pid = started()[0]
 	}
 	if err == nil {
 		err = hosts()

@@ -86,7 +86,7 @@ func (p *Port) open() error {
 		p.rx = append(p.rx, newRx(w, p, fd))
 	}
 	p.caps = link.Caps{
-		Ethernet: true, Checksum: p.o.Offload, TSO: p.o.Offload, USO: p.o.Offload, Queues: p.o.Queues,
+		Ethernet: true, Checksum: p.o.Offload, TSO: p.o.Offload, USO: p.o.Offload && hostdev.Release(6, 2), Queues: p.o.Queues,
 		MaxFrame: packet.MaxLen + 14, // without the header, a device's receive merging can still hand over large frames
 	}
 	p.watch, err = hostdev.NewWatch(d)

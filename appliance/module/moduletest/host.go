@@ -74,6 +74,9 @@ func (h *Host) Rand() *rand.Rand { return h.Random }
 // Hook implements [module.Host].
 func (h *Host) Hook(s module.Stage, f module.Hook) { h.Hooks[s] = f }
 
+// Ahead implements [module.Host].
+func (h *Host) Ahead(module.Stage, module.Ahead) {}
+
 // Handle implements [module.Host].
 func (h *Host) Handle(method, path string, f module.Handler) { h.Handlers[method+" "+path] = f }
 

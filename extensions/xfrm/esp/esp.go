@@ -60,8 +60,10 @@ type SA struct {
 	headerLen int
 	counter   bool // the IV must not repeat; otherwise it must not be foreseen either
 
-	aead   algo.AEADCipher // nil: cipher and mac
-	gmac   bool            // aead encrypts nothing
+	aead   cipher.AEAD // nil: cipher and mac
+	origin algo.AEADCipher
+	keys   []byte // of aead, only to be fetched
+	gmac   bool   // aead encrypts nothing
 	cipher algo.Cipher
 	mac    hash.Cloner // nil: no integrity
 	ivs    cipher.Block
@@ -85,7 +87,8 @@ func New(p Params) (*SA, error) {
 		if err != nil {
 			return nil, err
 		}
-		s.aead, s.gmac = aead, p.AEAD == algo.GMAC
+		s.origin, s.gmac = aead, p.AEAD == algo.GMAC
+		s.aead, s.keys = algo.Plain(aead)
 		s.iv, s.block, s.counter = p.AEAD.IV, max(p.AEAD.Block, 4), true
 		s.nonceIV = copy(s.nonce[:], salt)
 		s.nonceN = s.nonceIV + s.iv
@@ -128,7 +131,8 @@ func (s *SA) pair(p Params) (err error) {
 func (s *SA) Clone() (*SA, error) {
 	c := *s
 	if s.aead != nil {
-		c.aead = s.aead.Clone()
+		c.origin = s.origin.Clone()
+		c.aead, c.keys = algo.Plain(c.origin)
 		return &c, nil
 	}
 	c.cipher = s.cipher.Clone()
@@ -138,6 +142,24 @@ func (s *SA) Clone() (*SA, error) {
 	var err error
 	c.mac, err = s.mac.Clone()
 	return &c, err
+}
+
+// Ahead waits for the SA to be in the cache, and AheadKeys, after it, for its keys. What they return is to be used for nothing
+// but that it is waited for. Any goroutine: they read what does not change, beside what does.
+func (s *SA) Ahead() uint64 {
+	x := uint64(s.spi) + uint64(s.headerLen) + uint64(s.nonceN)
+	if s.ivs != nil {
+		x++
+	}
+	return x
+}
+
+// AheadKeys waits for the keys.
+func (s *SA) AheadKeys() (x uint64) {
+	for i := 0; i < len(s.keys); i += 64 { // one for each line of memory
+		x += uint64(s.keys[i])
+	}
+	return x
 }
 
 // SPI returns the SPI that Seal writes.

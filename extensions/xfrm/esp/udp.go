@@ -33,19 +33,35 @@ func Classify(payload []byte) UDPContent {
 	return ESP
 }
 
+// UDPChecksum says what PutUDP writes.
+type UDPChecksum uint8
+
+// What it can be.
+const (
+	WholeChecksum UDPChecksum = iota
+	// HalfChecksum is the sum of the pseudo-header only, for whoever has more to put together, or a port that completes it.
+	HalfChecksum
+	// ZeroChecksum is for a peer that takes that (RFC 6935, RFC 6936).
+	ZeroChecksum
+)
+
 // PutUDP writes the UDP header at off for pkt[off:], whose ESP is already there. pkt begins with an IPv6 header that
-// has the addresses, or with an IPv4 header, whose UDP checksum is then zero (RFC 3948 2.1). zeroChecksum leaves it
-// zero in IPv6 too, for a peer that takes that (RFC 6935, RFC 6936).
-func PutUDP(pkt []byte, off int, sport, dport uint16, zeroChecksum bool) {
+// has the addresses, or with an IPv4 header, whose UDP checksum is then zero (RFC 3948 2.1).
+func PutUDP(pkt []byte, off int, sport, dport uint16, checksum UDPChecksum) {
 	u := pkt[off:]
 	binary.BigEndian.PutUint16(u, sport)
 	binary.BigEndian.PutUint16(u[2:], dport)
 	binary.BigEndian.PutUint16(u[4:], uint16(len(u)))
 	binary.BigEndian.PutUint16(u[6:], 0)
-	if zeroChecksum || pkt[0]>>4 != 6 {
+	src, dst := (*[16]byte)(pkt[8:24]), (*[16]byte)(pkt[24:40])
+	switch {
+	case checksum == ZeroChecksum, pkt[0]>>4 != 6:
+		return
+	case checksum == HalfChecksum:
+		binary.BigEndian.PutUint16(u[6:], wire.Fold(wire.PseudoHeader(src, dst, wire.UDP, len(u))))
 		return
 	}
-	sum := wire.Checksum((*[16]byte)(pkt[8:24]), (*[16]byte)(pkt[24:40]), wire.UDP, u)
+	sum := wire.Checksum(src, dst, wire.UDP, u)
 	if sum == 0 {
 		sum = 0xffff // RFC 8200 8.1
 	}

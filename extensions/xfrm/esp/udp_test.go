@@ -33,7 +33,7 @@ func TestUDP(t *testing.T) {
 	}
 	checksum := func(pkt []byte, off int) uint16 { return binary.BigEndian.Uint16(pkt[off+6:]) }
 
-	PutUDP(six, 40, 4500, 4501, false)
+	PutUDP(six, 40, 4500, 4501, WholeChecksum)
 	if sum := checksum(six, 40); sum == 0 || binary.BigEndian.Uint32(six[40:]) != 4500<<16|4501 || six[45] != 17 {
 		t.Errorf("header %x", six[40:48])
 	}
@@ -49,12 +49,12 @@ func TestUDP(t *testing.T) {
 			t.Errorf("bit %d was not seen", bit)
 		}
 	}
-	PutUDP(six, 40, 4500, 4500, true)
+	PutUDP(six, 40, 4500, 4500, ZeroChecksum)
 	_, _, strict := UDPPayload(six, 40, false)
 	if _, _, ok := UDPPayload(six, 40, true); checksum(six, 40) != 0 || !ok || strict {
 		t.Errorf("without a checksum: %v %v", ok, strict)
 	}
-	PutUDP(four, 20, 4500, 4500, false)
+	PutUDP(four, 20, 4500, 4500, WholeChecksum)
 	if _, _, ok := UDPPayload(four, 20, false); checksum(four, 20) != 0 || !ok {
 		t.Error("IPv4 without a checksum was not accepted")
 	}

@@ -145,4 +145,4 @@ func (sn *Snapshot) ForTemplate(t *Template, f *selector.Flow) (s *State, acquir
 }
 
 // Accepts reports whether the selector of a state takes a flow (RFC 4301 5.2 step 4).
-func (s *State) Accepts(f *selector.Flow) bool { return s.compiled.Matches(f) }
+func (s *State) Accepts(f *selector.Flow) bool { return s.takesAll && !f.IPv4 || s.compiled.Matches(f) }

@@ -48,8 +48,8 @@ type Encap struct {
 	OAddr netip.Addr `json:"addr"` // the original address, before a NAT changed it
 }
 
-// State is one entry of the database. Who makes one fills in what is above KM; the database copies it.
-// What is in the database is not changed any more and may be read by any goroutine.
+// State is one entry of the database. Who makes one fills in what is exported here; the database copies it.
+// KM and Live are the database's. What is in it is not changed any more and may be read by any goroutine.
 type State struct {
 	ID
 	SAddr netip.Addr // :: = any
@@ -57,30 +57,31 @@ type State struct {
 	// source-specific multicast). The source is then part of the key.
 	SrcSelective bool
 
-	Sel        selector.Selector // what it takes, of what is inside
+	// What a packet looks at is together, in as few lines of memory as it goes.
 	Mode       proto.Mode
 	ReqID      uint32 // which template it is for
-	Seq        uint32 // of the ACQUIRE that it answers; 0 = none
 	Mark       Mark   // of packets it is for
 	OutputMark Mark   // what the bits under the mask become
 	IfID       uint32
-	CoA        netip.Addr // ro mode: the care-of address, :: = any
+	TFCPad     uint32 // up to how many octets payloads are padded
 	Flags      Flags
 	Extra      ExtraFlags
-	AEAD       Algo // or
-	Enc, Auth  Algo
-	Comp       string
+	KM         KM
+	takesAll   bool // Sel has nothing to say
+	Live       *Live
 	Encap      Encap
-	TFCPad     uint32 // up to how many octets payloads are padded
+	Life       Lifetime
 
+	Sel                   selector.Selector // what it takes, of what is inside
+	Seq                   uint32            // of the ACQUIRE that it answers; 0 = none
+	CoA                   netip.Addr        // ro mode: the care-of address, :: = any
+	AEAD                  Algo              // or
+	Enc, Auth             Algo
+	Comp                  string
 	ReplayWindow          uint32 // packets; 0 = no check
 	ReplaySeq, ReplayOSeq uint64 // the last numbers received and sent, where an SA goes on elsewhere
-	Life                  Lifetime
 
-	KM   KM
-	Live *Live
-	ord  uint64 // in the indexes
-
+	ord      uint64 // in the indexes
 	compiled selector.Compiled
 }
 
@@ -170,12 +171,23 @@ func (s *State) checkFeatures() error {
 // for IPv6. Of states that are in a database.
 func (s *State) Compiled() *selector.Compiled { return &s.compiled }
 
+// Restricts is Compiled, or nil if that takes all of IPv6, which costs a packet less to ask.
+func (s *State) Restricts() *selector.Compiled {
+	if s.takesAll {
+		return nil
+	}
+	return &s.compiled
+}
+
 func (s *State) compile() {
 	sel := s.Sel
 	if s.Flags&AFUnspec == 0 {
 		sel = sel.Normal()
 	}
 	s.compiled = sel.Compile()
+	c := &s.compiled
+	s.takesAll = c.Family != selector.IPv4 && c.Src == (selector.Mask{}) && c.Dst == (selector.Mask{}) &&
+		sel.Proto == 0 && sel.SPortMask|sel.DPortMask == 0 && !sel.Opaque && sel.Link == 0
 }
 
 // Equal reports whether two states say the same, whatever has become of either. Owner only.
@@ -186,7 +198,7 @@ func (s *State) Equal(o *State) bool {
 // plain is s without what is compared by other means.
 func (s *State) plain() State {
 	p := *s
-	p.AEAD, p.Enc, p.Auth, p.Live, p.ord, p.compiled = Algo{}, Algo{}, Algo{}, nil, 0, selector.Compiled{}
+	p.AEAD, p.Enc, p.Auth, p.Live, p.ord, p.compiled, p.takesAll = Algo{}, Algo{}, Algo{}, nil, 0, selector.Compiled{}, false
 	return p
 }
 
