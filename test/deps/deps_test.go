@@ -22,6 +22,7 @@ var pure = []string{
 	"extensions/ndp/radv", "extensions/ndp/rtrsol", "extensions/ndp/slaac", "extensions/ndp/routers",
 	"extensions/mip6/bcache", "extensions/mip6/bulist", "extensions/mip6/halist", "extensions/mip6/rr", "extensions/mip6/wire",
 	"extensions/policyroute/fib", "extensions/policyroute/nexthop", "extensions/policyroute/rule", "extensions/policyroute/srcsel",
+	"extensions/tunnel/encap",
 	"extensions/xfrm/ah", "extensions/xfrm/algo", "extensions/xfrm/esp", "extensions/xfrm/proto", "extensions/xfrm/replay", "extensions/xfrm/selector", "extensions/xfrm/spd", "extensions/xfrm/words",
 }
 
@@ -35,6 +36,12 @@ var rules = []struct {
 	{"extensions/policyroute", "", "leveret/extensions/xfrm", "extensions know each other by interfaces that cmd/leveret joins"},
 	{"extensions/xfrm", "", "leveret/extensions/ndp", "extensions know each other by interfaces that cmd/leveret joins"},
 	{"extensions/xfrm", "", "leveret/extensions/policyroute", "extensions know each other by interfaces that cmd/leveret joins"},
+	{"extensions/ndp", "", "leveret/extensions/tunnel", "extensions know each other by interfaces that cmd/leveret joins"},
+	{"extensions/policyroute", "", "leveret/extensions/tunnel", "extensions know each other by interfaces that cmd/leveret joins"},
+	{"extensions/xfrm", "", "leveret/extensions/tunnel", "extensions know each other by interfaces that cmd/leveret joins"},
+	{"extensions/tunnel", "", "leveret/extensions/ndp", "extensions know each other by interfaces that cmd/leveret joins"},
+	{"extensions/tunnel", "", "leveret/extensions/policyroute", "extensions know each other by interfaces that cmd/leveret joins"},
+	{"extensions/tunnel", "", "leveret/extensions/xfrm", "extensions know each other by interfaces that cmd/leveret joins"},
 	{"extensions/policyroute", "", "leveret/extensions/ndp", "extensions know each other by interfaces that cmd/leveret joins"},
 	{"extensions/mip6", "", "leveret/extensions/ndp", "extensions know each other by interfaces that cmd/leveret joins"},
 	{"extensions/mip6", "", "leveret/extensions/policyroute", "extensions know each other by interfaces that cmd/leveret joins"},
