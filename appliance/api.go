@@ -38,6 +38,7 @@ func (a *Appliance) RegisterAPI(s *control.Server) {
 	}
 	s.Handle("GET", "/v1/link", a.getLink)
 	s.Handle("POST", "/v1/link", a.setLink)
+	s.Handle("POST", "/v1/link/make", a.makeLink)
 	s.Handle("GET", "/v1/status", a.getStatus)
 	s.Handle("GET", "/v1/health", a.getHealth)
 	s.Handle("POST", "/v1/reset", a.postReset)
@@ -117,7 +118,8 @@ func (a *Appliance) setLink(_ context.Context, req module.Request) (any, error) 
 		if err := s.port.SetMTU(*r.MTU); err != nil {
 			return nil, module.Refuse(err.Error())
 		}
-		s.mtu, s.state = *r.MTU, s.port.State()
+		s.mtu = *r.MTU
+		s.state = a.stateOf(s)
 	}
 	if r.Up != nil {
 		s.up = *r.Up

@@ -95,9 +95,10 @@ type Appliance struct {
 	linkChanged chan struct{}
 	captures    []*fileCapture
 
-	// paramsMu guards params: what routers said about links, by index.
+	// paramsMu guards params, what routers said about links, and states, what a module says of those it makes; by index.
 	paramsMu sync.Mutex
 	params   map[int]module.LinkParams
+	states   map[int]link.State
 
 	// publishMu orders what the host stack hears of links and addresses.
 	publishMu sync.Mutex
@@ -123,7 +124,7 @@ func New(o Options) (*Appliance, error) {
 	}
 	a := &Appliance{
 		opts: o, clock: o.Clock, log: o.Logger("appliance"), fileRoot: o.Root, root: o.Root,
-		bus: observe.NewBus(o.Clock.Wall), taps: &observe.Taps{}, links: map[string]*linkState{}, pairs: map[string]link.Port{}, params: map[int]module.LinkParams{}, linkChanged: make(chan struct{}, 1),
+		bus: observe.NewBus(o.Clock.Wall), taps: &observe.Taps{}, links: map[string]*linkState{}, pairs: map[string]link.Port{}, params: map[int]module.LinkParams{}, states: map[int]link.State{}, linkChanged: make(chan struct{}, 1),
 	}
 	a.linkSnap.Store(module.NewLinks(nil))
 	a.addrSnap.Store(module.NewAddrs(nil, nil))
@@ -134,7 +135,7 @@ func New(o Options) (*Appliance, error) {
 	}
 	var groups module.GroupMember
 	var progress func(module.RouteQuery)
-	var sender module.Sender
+	var senders []module.Sender
 	for _, m := range o.Modules {
 		if r, ok := m.(module.Router); ok {
 			a.router = r
@@ -146,13 +147,13 @@ func New(o Options) (*Appliance, error) {
 			progress = c.Confirmed
 		}
 		if s, ok := m.(module.Sender); ok {
-			sender = s
+			senders = append(senders, s)
 		}
 	}
 	a.path = datapath.New(datapath.Options{
 		Clock: o.Clock, Router: a.router, Seed: seed, Params: params(o.Root), Manual: o.Manual,
 	})
-	a.path.SetSender(sender)
+	a.path.SetSenders(senders)
 	a.host, err = netstack.New(netstack.Options{
 		Clock: o.Clock, Log: o.Logger("netstack"), Seed: binary.LittleEndian.Uint64(seed[8:]),
 		Output: a.path.Send, NewPacket: a.path.NewPacket, Router: a.router, Groups: groups,

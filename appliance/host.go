@@ -93,9 +93,12 @@ func (h *host) PublishSilent(hops []module.Hop) {
 
 func (h *host) PublishResolvers(r module.Resolvers)         { h.a.resolvers.Store(&r) }
 func (h *host) SetLinkParams(link int, p module.LinkParams) { h.a.setLinkParams(link, p) }
-func (h *host) PathMTU(dst [16]byte) int                    { return h.a.path.PathMTU().Lookup(&dst, h.a.clock.Now()) }
-func (h *host) LimitPathMTU(n int)                          { h.a.path.PathMTU().Limit(n) }
-func (h *host) Router() module.Router                       { return h.a.router }
+func (h *host) SetLinkState(link int, carrier bool, mtu int) {
+	h.a.setLinkState(link, carrier, mtu)
+}
+func (h *host) PathMTU(dst [16]byte) int { return h.a.path.PathMTU().Lookup(&dst, h.a.clock.Now()) }
+func (h *host) LimitPathMTU(n int)       { h.a.path.PathMTU().Limit(n) }
+func (h *host) Router() module.Router    { return h.a.router }
 
 func (h *host) Send(p *packet.Packet)   { h.a.path.Send(p) }
 func (h *host) Resume(p *packet.Packet) { h.a.path.Resume(p) }

@@ -14,6 +14,7 @@ import (
 	"leveret/appliance/link"
 	"leveret/appliance/link/ports"
 	"leveret/appliance/module"
+	"leveret/appliance/wire"
 )
 
 // linkState is one link that is open. applyMu guards it.
@@ -40,7 +41,7 @@ func (s *linkState) snapshot() *module.Link {
 	}
 	return &module.Link{
 		Index: s.index, Name: s.cfg.Name, Kind: s.port.Kind(), HostDevice: s.port.HostDevice(),
-		Ethernet: caps.Ethernet, MAC: s.port.MAC(), IfID: s.cfg.IfID,
+		Ethernet: caps.Ethernet, MAC: s.port.MAC(), IfID: s.cfg.IfID, Tunnel: config.IsTunnel(s.cfg.Kind),
 		DeviceMTU: s.state.MTU, MTU: mtu, HopLimit: hops,
 		Up: s.up, Carrier: s.state.Carrier, Forwarding: *s.cfg.Forwarding,
 		Checksum: caps.Checksum, TSO: caps.TSO, USO: caps.USO,
@@ -77,7 +78,7 @@ func (a *Appliance) openLink(root *config.Root, l config.Link, index int) (*link
 		}
 		s.port = p
 	}
-	s.state = s.port.State()
+	s.state = a.stateOf(s)
 	return s, nil
 }
 
@@ -109,7 +110,7 @@ func (a *Appliance) followLinks() {
 		if told := a.linkParams(s.index); told != s.told {
 			s.told, changed = told, true
 		}
-		if st := s.port.State(); st != s.state {
+		if st := a.stateOf(s); st != s.state {
 			a.log.Info("link changed", zap.String("link", s.cfg.Name), zap.Bool("carrier", st.Carrier), zap.Int("mtu", st.MTU))
 			s.state, changed = st, true
 		}
@@ -132,6 +133,29 @@ func (a *Appliance) linkParams(index int) module.LinkParams {
 	a.paramsMu.Lock()
 	defer a.paramsMu.Unlock()
 	return a.params[index]
+}
+
+// setLinkState takes note of what a module says of a link that it makes.
+func (a *Appliance) setLinkState(index int, carrier bool, mtu int) {
+	a.paramsMu.Lock()
+	a.states[index] = link.State{Carrier: carrier, MTU: mtu}
+	a.paramsMu.Unlock()
+	a.lookAtLinks()
+}
+
+// stateOf is a link's state: its port's, or where that has none what the module says that makes it.
+func (a *Appliance) stateOf(s *linkState) link.State {
+	if !config.IsTunnel(s.cfg.Kind) {
+		return s.port.State()
+	}
+	a.paramsMu.Lock()
+	defer a.paramsMu.Unlock()
+	st, ok := a.states[s.index]
+	if !ok {
+		return link.State{MTU: wire.MinMTU}
+	}
+	st.MTU = min(st.MTU, s.mtu)
+	return st
 }
 
 // lookAtLinks asks for a look at the links.
@@ -326,7 +350,7 @@ func (a *Appliance) commitLinks(root *config.Root, p *linkPlan) error {
 	}
 	for i, s := range p.keep {
 		s.cfg, s.mtu = p.cfg[i], p.cfg[i].MTU
-		s.state = s.port.State()
+		s.state = a.stateOf(s)
 	}
 	for _, s := range p.opened {
 		a.install(s)
@@ -347,6 +371,9 @@ func (a *Appliance) install(s *linkState) {
 
 // close takes a link's port out of the path and closes it.
 func (a *Appliance) close(s *linkState) {
+	a.paramsMu.Lock()
+	delete(a.states, s.index)
+	a.paramsMu.Unlock()
 	a.path.Detach(s.index)
 	if !s.own {
 		return

@@ -11,7 +11,7 @@ import (
 )
 
 // LogModules are the names that system.log.modules can have.
-var LogModules = []string{"appliance", "control", "ndp", "netstack", "policyroute", "run"}
+var LogModules = []string{"appliance", "control", "ndp", "netstack", "policyroute", "run", "tunnel"}
 
 var linkName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$`)
 
@@ -100,23 +100,50 @@ var kinds = map[string]struct{ needs, may []string }{
 	"ipsec":     {[]string{"if_id"}, nil},
 }
 
+// tunnelKinds are the kinds of items of tunnels.
+var tunnelKinds = []string{"ip6gre", "ip6ip6"}
+
+// IsTunnel reports whether a kind of link is one of tunnels.
+func IsTunnel(kind string) bool { return slices.Contains(tunnelKinds, kind) }
+
+// NewTunnel returns the configuration of a link that is made by a command; nil if it cannot have that name or kind.
+func (r *Root) NewTunnel(name, kind string) *Link {
+	if !validName(name) || !IsTunnel(kind) {
+		return nil
+	}
+	t := &Root{Routing: r.Routing, Links: []Link{{Name: name, Kind: kind}}}
+	t.fill()
+	return &t.Links[0]
+}
+
+// validName reports whether a link can have that name.
+func validName(s string) bool { return linkName.MatchString(s) && s != "any" && s != "none" }
+
+// linkKeys are the keys that a tunnel has because it is a link; it has others of its own.
+var linkKeys = []string{"name", "kind", "mtu", "addresses", "link_local", "forwarding"}
+
+// maxMTU is the longest packet of IPv6 that is no jumbogram, less its header.
+const maxMTU = 65535
+
 func (l *loader) checkLinks(r *Root) {
 	if len(r.Links) > maxLinks {
 		l.fault(place{"links", "links"}, fmt.Sprintf("%d links: %d is the limit", len(r.Links), maxLinks), "")
 	}
 	seen, ifIDs := map[string]bool{}, map[uint32]string{}
 	raw, _ := r.raw["links"].([]any)
+	tunnels, _ := r.raw["tunnels"].([]any)
+	raw = append(slices.Clone(raw), tunnels...)
 	for i := range r.Links {
 		k := &r.Links[i]
-		at := place{"links", "links"}.item(i, map[string]any{"name": k.Name})
-		if !linkName.MatchString(k.Name) || k.Name == "any" || k.Name == "none" {
+		at := l.linkPlace(i, map[string]any{"name": k.Name})
+		if !validName(k.Name) {
 			l.fault(at.child("name"), fmt.Sprintf("%q is not a link name: 1 to 15 letters, digits, \"_\", \".\" or \"-\"", k.Name), "")
 		}
 		if seen[k.Name] {
 			l.fault(at.child("name"), fmt.Sprintf("%q is a link above", k.Name), "")
 		}
 		seen[k.Name] = true
-		l.checkKind(at, k, raw[i])
+		l.checkKind(at, k, raw[i], i >= l.links)
 		if k.Kind == "ipsec" && k.IfID != 0 {
 			if other := ifIDs[k.IfID]; other != "" {
 				l.fault(at.child("if_id"), fmt.Sprintf("%#x is that of link %s above", k.IfID, other), "")
@@ -128,7 +155,7 @@ func (l *loader) checkLinks(r *Root) {
 				l.fault(at.child(key), "0 is too small", "")
 			}
 		}
-		if k.MTU < 1280 || k.MTU > 65535 {
+		if k.MTU < 1280 || k.MTU > maxMTU {
 			l.fault(at.child("mtu"), fmt.Sprintf("%d is outside 1280..65535", k.MTU), "RFC 8200 5")
 		}
 		if k.Queues < 1 || k.Queues > 16 {
@@ -146,9 +173,23 @@ func (l *loader) checkLinks(r *Root) {
 	l.checkPeers(r)
 }
 
-func (l *loader) checkKind(at place, k *Link, raw any) {
+func (l *loader) checkKind(at place, k *Link, raw any, tunnel bool) {
+	if tunnel {
+		switch k.Kind {
+		case "ipip6", "sit", "6in4", "gre":
+			l.fault(at.child("kind"), k.Kind+": not built yet: it needs IPv4, which this program has none of", "")
+		default:
+			l.oneOf(at.child("kind"), k.Kind, tunnelKinds...)
+		}
+		return
+	}
 	rules, ok := kinds[k.Kind]
-	if !ok {
+	switch {
+	case ok:
+	case IsTunnel(k.Kind):
+		l.fault(at.child("kind"), k.Kind+": links of that kind are items of tunnels", "")
+		return
+	default:
 		l.fault(at.child("kind"), fmt.Sprintf("%q: want %s", k.Kind, strings.Join(sortedKeys(kinds), ", ")), "")
 		return
 	}
@@ -193,7 +234,7 @@ func (l *loader) checkLinkLocal(at place, k *Link) {
 	case "auto", "none":
 		return
 	case "eui64":
-		if k.Kind == "tun" || k.Kind == "dummy" || k.Kind == "ipsec" {
+		if k.Kind == "tun" || k.Kind == "dummy" || k.Kind == "ipsec" || IsTunnel(k.Kind) {
 			l.fault(at.child("link_local"), "eui64: the link has no Ethernet address to make it from", "RFC 4291 2.5.1")
 		}
 		return

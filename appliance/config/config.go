@@ -18,7 +18,8 @@ type Root struct {
 	System   System    `mapstructure:"system"`
 	ICMPv6   ICMPv6    `mapstructure:"icmpv6"`
 	Services []Service `mapstructure:"services"`
-	Links    []Link    `mapstructure:"links"`
+	Links    []Link    `mapstructure:"links"`   // and behind them, once loaded, those of tunnels
+	Tunnels  []Link    `mapstructure:"tunnels"` // links too; nil once loaded
 	Routing  Routing   `mapstructure:"routing"`
 	IPsec    struct{}  `mapstructure:"ipsec"` // all of it is an extension's
 	Capture  []Capture `mapstructure:"capture"`
@@ -152,7 +153,11 @@ func (r *Root) fill() {
 	}
 	for i := range r.Links {
 		l := &r.Links[i]
-		if l.MTU == 0 {
+		switch {
+		case l.MTU != 0:
+		case IsTunnel(l.Kind): // as much as the path of the tunnel takes
+			l.MTU = maxMTU
+		default:
 			l.MTU = 1500
 		}
 		if l.Queues == 0 {

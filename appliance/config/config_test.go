@@ -16,7 +16,7 @@ import (
 var update = flag.Bool("update", false, "write the .want files")
 
 var claims = []string{"links[].nud", "links[].dad", "links[].host", "links[].router_advertisement", "links[].nd_proxy", "links[].send_redirects", "routing.routes", "routing.nexthops", "routing.marks", "routing.rules", "routing.tables", "routing.multipath", "routing.source_selection", "routing.destination_cache",
-	"ipsec.allow_legacy", "ipsec.default", "ipsec.defaults", "ipsec.larval_drop", "ipsec.nd_bypass", "ipsec.policies", "ipsec.states"}
+	"ipsec.allow_legacy", "ipsec.default", "ipsec.defaults", "ipsec.larval_drop", "ipsec.nd_bypass", "ipsec.policies", "ipsec.states", "tunnels[]"}
 
 // TestFaulty: each file under testdata/faulty is refused with exactly the faults beside it.
 func TestFaulty(t *testing.T) {
@@ -292,5 +292,38 @@ func TestReplacedListLeavesNoTraces(t *testing.T) {
 	os.WriteFile(filepath.Join(dir, "conf.d", "a.yaml"), []byte("links: [{name: b, kind: dummy}]\n"), 0o644)
 	if _, err := Load(Options{File: filepath.Join(dir, "leveret.yaml")}); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestTunnels: they are links behind the others, as long as their path lets them be, and their module gets the keys that
+// other links do not have.
+func TestTunnels(t *testing.T) {
+	r := load(t, `
+version: 1
+links: [{name: wan0, kind: dummy}]
+tunnels:
+  - {name: t0, kind: ip6ip6, mtu: auto, local: "2001:db8::1", encap_limit: 2, addresses: ["2001:db8:7::1/64"], nud: {queue_packets: 5}}
+  - {name: t1, kind: ip6gre, mtu: 1400}
+`)
+	if len(r.Links) != 3 || r.Tunnels != nil || r.Links[1].Name != "t0" || r.Links[1].MTU != 65535 || r.Links[2].MTU != 1400 || len(r.Links[1].Addresses) != 1 {
+		t.Fatalf("%+v", r.Links)
+	}
+	if r.Links[0].Sections["tunnel"] != nil || !r.Links[1].Sections["nud"].Present() || r.Links[2].Sections["nud"].Present() {
+		t.Error("sections")
+	}
+	var v struct {
+		Local      netip.Addr `mapstructure:"local"`
+		EncapLimit int        `mapstructure:"encap_limit"`
+	}
+	if err := r.Links[1].Sections["tunnel"].Decode(&v); err != nil || v.EncapLimit != 2 || v.Local != netip.MustParseAddr("2001:db8::1") {
+		t.Errorf("%+v %v", v, err)
+	}
+	var none struct{}
+	err := r.Links[1].Sections["tunnel"].Decode(&none)
+	if want := "test:5: tunnels[t0].encap_limit: unknown key\ntest:5: tunnels[t0].local: unknown key"; err == nil || err.Error() != want {
+		t.Errorf("%v", err)
+	}
+	if again, err := Show(r); err != nil || !strings.Contains(string(again), "mtu: auto") {
+		t.Errorf("%v\n%s", err, again)
 	}
 }

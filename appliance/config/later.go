@@ -9,7 +9,7 @@ import (
 // that nobody believes in a setting that does nothing. Building a feature deletes its line.
 var later = []string{
 	"links[].addresses[].home",
-	"mobility", "tunnels", "system.metrics",
+	"mobility", "system.metrics",
 }
 
 // refuse finds and removes the keys of later.

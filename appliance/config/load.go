@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -87,7 +88,8 @@ func Load(o Options) (*Root, error) {
 }
 
 type loader struct {
-	v *viper.Viper
+	v     *viper.Viper
+	links int // items of links; those of tunnels come behind them
 	decoder
 }
 
@@ -281,6 +283,8 @@ func (l *loader) root(claims []string) *Root {
 	l.refuse(raw, place{})
 	linkSections := l.claim(raw, claims, r.Sections)
 	l.value(raw, reflect.ValueOf(r).Elem(), place{})
+	l.links = len(r.Links)
+	r.Links, r.Tunnels = append(r.Links, r.Tunnels...), nil
 	for i := range r.Links {
 		if i < len(linkSections) {
 			r.Links[i].Sections = linkSections[i]
@@ -294,18 +298,23 @@ func (l *loader) root(claims []string) *Root {
 // claim takes the claimed parts out of raw.
 func (l *loader) claim(raw map[string]any, claims []string, top map[string]*Section) []map[string]*Section {
 	links, _ := raw["links"].([]any)
-	perLink := make([]map[string]*Section, len(links))
+	tunnels, _ := raw["tunnels"].([]any)
+	l.links = len(links)
+	perLink := make([]map[string]*Section, len(links)+len(tunnels))
+	for i := range perLink {
+		perLink[i] = map[string]*Section{}
+	}
+	all := append(slices.Clone(links), tunnels...)
 	for _, c := range claims {
 		if key, ok := strings.CutPrefix(c, "links[]."); ok {
-			for i, x := range links {
-				if perLink[i] == nil {
-					perLink[i] = map[string]*Section{}
-				}
-				at := place{"links", "links"}.item(i, x).child(key)
+			for i, x := range all {
 				m, _ := x.(map[string]any)
-				perLink[i][key] = &Section{raw: m[key], at: at, lines: l.lines}
+				perLink[i][key] = &Section{raw: m[key], at: l.linkPlace(i, x).child(key), lines: l.lines}
 				delete(m, key)
 			}
+			continue
+		}
+		if c == "tunnels[]" {
 			continue
 		}
 		section, key, _ := strings.Cut(c, ".")
@@ -313,7 +322,39 @@ func (l *loader) claim(raw map[string]any, claims []string, top map[string]*Sect
 		top[c] = &Section{raw: m[key], at: place{c, c}, lines: l.lines}
 		delete(m, key)
 	}
+	if slices.Contains(claims, "tunnels[]") {
+		l.claimTunnels(tunnels, perLink[len(links):])
+	}
 	return perLink
+}
+
+// claimTunnels takes out of each tunnel what is not a key of every link.
+func (l *loader) claimTunnels(tunnels []any, sections []map[string]*Section) {
+	for i, x := range tunnels {
+		m, ok := x.(map[string]any)
+		if !ok {
+			continue // the decoder says so
+		}
+		rest := map[string]any{}
+		for k, v := range m {
+			if !slices.Contains(linkKeys, k) {
+				rest[k] = v
+				delete(m, k)
+			}
+		}
+		if m["mtu"] == "auto" {
+			delete(m, "mtu")
+		}
+		sections[i]["tunnel"] = &Section{raw: rest, at: l.linkPlace(l.links+i, x), lines: l.lines}
+	}
+}
+
+// linkPlace is where the link with index i of all, tunnels behind the others, stands.
+func (l *loader) linkPlace(i int, v any) place {
+	if i < l.links {
+		return place{"links", "links"}.item(i, v)
+	}
+	return place{"tunnels", "tunnels"}.item(i-l.links, v)
 }
 
 // normal turns what YAML and viper give into maps of strings, lists, and plain numbers.

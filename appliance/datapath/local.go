@@ -70,6 +70,8 @@ func (w *Worker) upper(p *packet.Packet) packet.Verdict {
 		return w.deliver(p)
 	case wire.ICMPv6:
 		return w.icmp(p)
+	case wire.IPv6Encap, wire.IPv4Encap, wire.GRE:
+		return w.exit(p)
 	case wire.NoNext:
 		return packet.Drop(packet.NoNextHeader)
 	default:
@@ -221,10 +223,19 @@ func (w *Worker) ours(quote []byte, zone int) bool {
 	case wire.TCP:
 		return w.path.host == nil || w.path.host.Sent(proto, from, to, quote[at:])
 	case wire.UDP:
-		return w.path.host == nil || w.path.host.Sent(proto, from, to, quote[at:]) ||
-			w.path.sender != nil && w.path.sender.Sent(proto, from, to, quote[at:])
-	case wire.ESP, wire.AH:
-		return w.path.sender == nil || w.path.sender.Sent(proto, from, to, quote[at:])
+		return w.path.host == nil || w.path.host.Sent(proto, from, to, quote[at:]) || w.sent(proto, from, to, quote[at:])
+	case wire.ESP, wire.AH, wire.IPv6Encap, wire.IPv4Encap, wire.GRE:
+		return len(w.path.sender) == 0 || w.sent(proto, from, to, quote[at:])
 	}
 	return true
+}
+
+// sent asks those who send beside the host stack.
+func (w *Worker) sent(proto uint8, from, to [16]byte, transport []byte) bool {
+	for _, s := range w.path.sender {
+		if s.Sent(proto, from, to, transport) {
+			return true
+		}
+	}
+	return false
 }

@@ -3,12 +3,13 @@
 //	port ─▶ s1_rx ─▶ s2_validate ─▶ s3_classify ─┬─ Discovery ─▶ admit ─▶ hooks (ndp)
 //	                       ▲                     ├─ Local ─▶ local.go ─┬─▶ admit ─▶ host stack
 //	                       │                     │                     ├─▶ reassembled: s2 again
-//	                       │                     │                     └─▶ input (xfrm), opened: s2 again, or s1 of the SA's link
+//	                       │                     │                     ├─▶ input (xfrm), opened: s2 again, or s1 of the SA's link
+//	                       │                     │                     └─▶ admit ─▶ exit (tunnel), taken out: s1 of the tunnel
 //	                       └─────────────────────│─────────────────────────┘
 //	                                             └─ Forward ─┐
 //	host stack, modules, icmperr.go, echo ───────────────────┴▶ s4_route ─▶ s5_transform ─▶ s6_fragment ─▶ s7_resolve ─▶ s8_tx ─▶ port
-//	                                                                ▲            │ in a tunnel
-//	                                                                └────────────┘
+//	                                                                ▲            │ in a tunnel                              │ by a tunnel
+//	                                                                └────────────┴──────────────────────────────────────────┘
 //
 // A worker takes a vector of packets through the stages, run to completion, on one locked OS
 // thread for each receive queue; one more worker does the same for what this node sends. A stage returns a
@@ -92,7 +93,7 @@ type Options struct {
 type Path struct {
 	clock  clock.Clock
 	router module.Router
-	sender module.Sender
+	sender []module.Sender
 	host   Host
 	seed   [32]byte
 	manual bool
@@ -146,8 +147,8 @@ func (p *Path) SetHost(h Host) { p.host = h }
 // SetRouter sets who answers route questions; before Start.
 func (p *Path) SetRouter(r module.Router) { p.router = r }
 
-// SetSender says who else but the host stack sends; before Start.
-func (p *Path) SetSender(s module.Sender) { p.sender = s }
+// SetSenders says who else but the host stack sends; before Start.
+func (p *Path) SetSenders(s []module.Sender) { p.sender = s }
 
 // Hook adds a hook to a stage; before Start. Hooks run in the order in which they were added.
 func (p *Path) Hook(s module.Stage, owner string, f module.Hook) {
@@ -160,8 +161,8 @@ func (p *Path) Ahead(s module.Stage, f module.Ahead) { p.ahead[s] = append(p.ahe
 // String lists the stages in their order, each by the name of its file, with the owners of its hooks.
 func (p *Path) String() string {
 	hooked := map[string][]module.Stage{
-		"s3_classify": {module.StageDiscovery}, "local": {module.StageInput, module.StageAdmit}, "s5_transform": {module.StageTransform},
-		"s7_resolve": {module.StageResolve},
+		"s3_classify": {module.StageDiscovery}, "local": {module.StageInput, module.StageAdmit, module.StageExit}, "s5_transform": {module.StageTransform},
+		"s7_resolve": {module.StageResolve}, "s8_tx": {module.StageEnter},
 	}
 	var b strings.Builder
 	for _, name := range []string{
@@ -257,6 +258,9 @@ func (w *Worker) act(p *packet.Packet, v packet.Verdict) {
 		r, dropped := v.Dropped()
 		if !dropped {
 			panic("datapath: a stage returned the verdict " + v.String())
+		}
+		if p.Answer.Type != 0 {
+			w.sendError(p, p.Answer)
 		}
 		w.drop(p, r)
 	}

@@ -70,7 +70,7 @@ func (w *Worker) fragment(p *packet.Packet, mtu int, transform bool) packet.Verd
 			n = room
 		}
 		f := w.pool.Get()
-		f.Out, f.Route, f.NextHop, f.Mark = p.Out, p.Route, p.NextHop, p.Mark
+		f.Out, f.Route, f.NextHop, f.Mark, f.Nested = p.Out, p.Route, p.NextHop, p.Mark, p.Nested
 		fb := f.Extend(unfrag + wire.FragmentHeaderLen + n)
 		copy(fb, b[:unfrag])
 		fb[field] = wire.Fragment

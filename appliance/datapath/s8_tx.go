@@ -28,6 +28,10 @@ func (w *Worker) transmit(p *packet.Packet) {
 	if t := w.tap; t != nil {
 		t.Offer(Egress, p.Out, pt.caps.Ethernet, p.Bytes(), packet.NoReason)
 	}
+	if l.Tunnel {
+		w.act(p, w.enter(p, l))
+		return
+	}
 	tx := &w.tx[p.Out]
 	if len(tx.ps) == 0 {
 		w.active = append(w.active, p.Out)

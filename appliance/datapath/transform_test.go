@@ -259,11 +259,14 @@ func TestPathMTUOfSAs(t *testing.T) {
 		{"ah", ip6(routerA, hostB, wire.AH, []byte{wire.UDP, 4, 0, 0}, esp(1), make([]byte, 8)), sentBy{wire.AH, 0x101}, true},
 		{"ah of another", ip6(routerA, hostB, wire.AH, []byte{wire.UDP, 4, 0, 0}, esp(2), make([]byte, 8)), sentBy{wire.AH, 0x101}, false},
 		{"esp in udp", ip6(routerA, hostB, wire.UDP, []byte{1, 1, 2, 2, 0, 20, 0, 0}, esp(1)), sentBy{wire.UDP, 0x101}, true},
+		{"in a tunnel", ip6(routerA, hostB, wire.IPv6Encap, []byte{0, 0, 1, 1}), sentBy{wire.IPv6Encap, 0x101}, true},
+		{"in a tunnel of nobody", ip6(routerA, hostB, wire.IPv6Encap, []byte{0, 0, 1, 2}), sentBy{wire.IPv6Encap, 0x101}, false},
+		{"in a GRE tunnel of nobody", ip6(routerA, hostB, wire.GRE, []byte{0, 0, 1, 2}), sentBy{wire.GRE, 0x101}, false},
 		{"udp of nobody", ip6(routerA, hostB, wire.UDP, []byte{1, 1, 2, 2, 0, 20, 0, 0}, esp(2)), sentBy{wire.UDP, 0x101}, false},
 	} {
 		r := newRig(t)
 		r.host.sent = false
-		r.path.SetSender(c.by)
+		r.path.SetSenders([]module.Sender{sentBy{}, c.by})
 		m := ip6(hostA, routerA, wire.ICMPv6, []byte{wire.TypePacketTooBig, 0, 0, 0, 0, 0, 5, 100}, c.quote)
 		wire.UpdateICMPv6Checksum(m, 40)
 		r.fromA(m)

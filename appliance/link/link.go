@@ -1,5 +1,5 @@
 // Package link is the border between the packet path and the outside: a [Port] is one attachment,
-// and each kind (tun, tap, af_packet, fd, pipe, dummy, ipsec) has a folder or file of its own.
+// and each kind (tun, tap, af_packet, fd, pipe, dummy, ipsec, tunnel) has a folder or file of its own.
 //
 // A port knows nothing of IPv6. It hands over frames with their link header (Ethernet kinds) or
 // packets (the others), with the segmentation state that came in the virtio-net header, and takes

@@ -160,6 +160,14 @@ type SA struct {
 	Integrity   bool // nobody on the way has changed the packet
 }
 
+// LinkMaker is a module that makes links: their configuration is items of tunnels, and what leaves by them comes to its
+// hook of [StageEnter]. Its methods are called on its loop.
+type LinkMaker interface {
+	// MakeLink checks what a command wants a link of that name, kind and index to be, new or not, and returns the function
+	// that puts it in force, which cannot fail. decode fills v with the keys that the command gives, strictly.
+	MakeLink(name, kind string, index int, decode func(v any) error) (commit func(now clock.Instant), err error)
+}
+
 // GroupMember is the module that speaks MLD. JoinGroup and LeaveGroup may be called from any
 // goroutine and count users; the address is a multicast group, link an index.
 type GroupMember interface {
@@ -191,6 +199,9 @@ const (
 	// StageAdmit has what is about to be delivered or answered here, and Discovery messages: the hook drops what
 	// must not be.
 	StageAdmit
+	// StageExit has IPv4, IPv6 and GRE in packets for this node: the hook takes out what it carries, which has Arrived on
+	// the link In, drops it, with an Answer or without, or leaves it as one that nobody wants.
+	StageExit
 	StageDiscovery // ND and MLD messages for this node: the hook consumes or drops
 	// StageTransform has what has a route, its hop limit decremented: the hook leaves it, changes it in place, wraps
 	// it up into a packet of this node that is to be routed (Forward), wants it Split, or drops it; for TooBig with
@@ -198,11 +209,14 @@ const (
 	// of kind ipsec is not sent if the hook leaves it.
 	StageTransform
 	StageResolve // sets DstMAC for NextHop on Out, or takes a copy and consumes
+	// StageEnter has what leaves by a link of kind tunnel, as it would be on a wire: the hook puts it into a packet of this
+	// node that is to be routed (Forward), or drops it, with an Answer or without; for TooBig with the MTU that would do.
+	StageEnter
 	NumStages
 )
 
 func (s Stage) String() string {
-	return [...]string{"input", "admit", "discovery", "transform", "resolve"}[s]
+	return [...]string{"input", "admit", "exit", "discovery", "transform", "resolve", "enter"}[s]
 }
 
 // Host is what the appliance does for one module.
@@ -247,6 +261,9 @@ type Host interface {
 	// SetLinkParams replaces what routers said about a link; it shows in [Host.Links] a moment
 	// later. Any goroutine.
 	SetLinkParams(link int, p LinkParams)
+	// SetLinkState says what a link of kind tunnel is like: whether the other side may be there, and the longest packet that
+	// it takes; it shows in [Host.Links] a moment later. Any goroutine; only the module that makes such links calls it.
+	SetLinkState(link int, carrier bool, mtu int)
 	// PathMTU returns the path MTU to dst where it is known to be less than the first link's, else 0. Any goroutine.
 	PathMTU(dst [16]byte) int
 	// LimitPathMTU bounds the path MTU cache to n destinations. Any goroutine; only one module calls it.
@@ -282,10 +299,7 @@ type Host interface {
 }
 
 // ICMPError is what an ICMPv6 error says (RFC 4443 3).
-type ICMPError struct {
-	Type, Code uint8
-	Arg        uint32 // MTU or pointer
-}
+type ICMPError = packet.ICMPError
 
 // Handler answers one command on the module's loop. What it returns is rendered as JSON; an error
 // made by [Refuse] is the operator's, any other a fault of ours.

@@ -16,6 +16,7 @@ type Link struct {
 	Ethernet   bool // has link-layer addresses: resolution, multicast mapping, DAD
 	// IfID of a link of kind ipsec: the SAs and policies with this if_id are its own. 0 = the link is of another kind.
 	IfID       uint32
+	Tunnel     bool // made by a module, which puts what leaves by it into other packets
 	MAC        [6]byte
 	DeviceMTU  int  // the device's
 	MTU        int  // in force for IPv6: the least of device, configuration and RA

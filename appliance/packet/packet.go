@@ -66,8 +66,10 @@ type Packet struct {
 	NextHop [16]byte // the neighbor to resolve: the gateway or the destination itself
 
 	Passes uint8 // times the packet entered the classify stage again
-	NoFrag bool  // own packet that must not be fragmented (path MTU probe)
-	Whole  bool  // put together from fragments
+	// Nested is how many links of kind tunnel this node has put the packet into, one in the other.
+	Nested uint8
+	NoFrag bool // own packet that must not be fragmented (path MTU probe)
+	Whole  bool // put together from fragments
 
 	// Tunneled: it came out of a tunnel, so it was not sent on the link it came in on.
 	Tunneled bool
@@ -76,6 +78,8 @@ type Packet struct {
 	// MTU is how long the packet may be: where the transform stage drops it for [TooBig], and before that if the link
 	// it leaves by is of kind ipsec.
 	MTU int
+	// Answer is the ICMPv6 error that the source of the packet is told, where the hook of a tunnel drops it.
+	Answer ICMPError
 	// Upper is what this packet, a fragment that this node has made, is a fragment of; the zero value: it is none.
 	Upper Upper
 
@@ -94,6 +98,16 @@ func (p *Packet) Note(n any) { p.notes, p.noted = n, true }
 
 // Notes returns what was noted last, and whether that was about this packet.
 func (p *Packet) Notes() (n any, valid bool) { return p.notes, p.noted }
+
+// ICMPError is what an ICMPv6 error says (RFC 4443 3). Type 0 = nothing.
+type ICMPError struct {
+	Type, Code uint8
+	Arg        uint32 // MTU or pointer
+}
+
+// MaxNested is how many tunnels of this node a packet is put into, one in the other, whatever their encapsulation limits
+// say (RFC 2473 4.1.3).
+const MaxNested = 5
 
 // Upper is the protocol and the first four octets of the transport header of a packet that was fragmented before
 // the transform stage, so that all its fragments go the same way.
@@ -250,5 +264,20 @@ func (p *Packet) Zone() int {
 // stages learned is forgotten, the octets stay.
 func (p *Packet) Own() {
 	p.Forget()
-	*p = Packet{buf: p.buf, off: p.off, end: p.end, home: p.home, came: p.came, notes: p.notes}
+	*p = Packet{buf: p.buf, off: p.off, end: p.end, home: p.home, came: p.came, notes: p.notes, Nested: p.Nested}
+}
+
+// Emerge makes the packet the n octets at off, which came out of the tunnel that is link in: what was learned about what
+// carried them is forgotten, but for how often it was classified and what the port knows of a checksum inside.
+func (p *Packet) Emerge(in, off, n int) {
+	passes, g := p.Passes, p.GSO
+	p.Trim(off + n)
+	p.Pull(off)
+	p.Own()
+	p.In, p.Passes, p.Nested = in, passes, 0
+	if g.Csum == CsumPartial && g.CsumStart >= off {
+		g.CsumStart -= off
+		g.HdrLen = max(g.HdrLen-off, 0)
+		p.GSO = g
+	}
 }

@@ -127,3 +127,29 @@ func TestNotes(t *testing.T) {
 		}
 	}
 }
+
+// TestEmerge: of what carried a packet nothing is left but how often it was classified; a checksum inside it that is not
+// complete stays so.
+func TestEmerge(t *testing.T) {
+	p := New([]byte("outer|inner|padding"))
+	p.In, p.Out, p.Mark, p.L2, p.Passes, p.Nested, p.Whole, p.Answer.Type = 1, 2, 3, L2Multicast, 4, 5, true, 1
+	p.GSO = GSO{Csum: CsumPartial, HdrLen: 14, CsumStart: 8, CsumOffset: 1}
+	p.ComeThrough(t)
+	p.Emerge(7, 6, 5)
+	if string(p.Bytes()) != "inner" || p.GSO != (GSO{Csum: CsumPartial, HdrLen: 8, CsumStart: 2, CsumOffset: 1}) || len(p.Came()) != 0 {
+		t.Errorf("%q %+v", p.Bytes(), p.GSO)
+	}
+	if p.In != 7 || p.Out != 0 || p.Mark != 0 || p.L2 != L2Unicast || p.Passes != 4 || p.Nested != 0 || p.Whole || p.Answer.Type != 0 {
+		t.Errorf("%+v", p)
+	}
+	p.GSO = GSO{Csum: CsumPartial, CsumStart: 1}
+	p.Emerge(8, 2, 3)
+	if string(p.Bytes()) != "ner" || p.GSO != (GSO{}) {
+		t.Errorf("a checksum of what is gone: %q %+v", p.Bytes(), p.GSO)
+	}
+	q := New([]byte("x"))
+	q.Nested, q.In, q.Passes = 2, 1, 3
+	if q.Own(); q.Nested != 2 || q.In != 0 || q.Passes != 0 {
+		t.Errorf("its own: %+v", q)
+	}
+}

@@ -113,6 +113,17 @@ const (
 	XfrmInDummy
 	XfrmInKeepalive
 	TunnelECN
+	TunnelUnknown
+	TunnelHeader
+	TunnelChecksum
+	TunnelKey
+	TunnelSequence
+	TunnelProtocol
+	TunnelLength
+	TunnelSource
+	TunnelLimit
+	TunnelLoop
+	TunnelNested
 	IPsecLinkNoPolicy
 	IPsecLinkLoop
 
@@ -221,6 +232,17 @@ var reasons = [NumReasons]struct{ name, ref string }{
 	XfrmInDummy:               {"xfrm_in_dummy", "RFC 4303 2.6"},
 	XfrmInKeepalive:           {"xfrm_in_keepalive", "RFC 3948 2.3"},
 	TunnelECN:                 {"tunnel_ecn", "RFC 6040 4.2"},
+	TunnelUnknown:             {"tunnel_unknown", "RFC 4213 3.6"},
+	TunnelHeader:              {"tunnel_header", "RFC 2784 2.3"},
+	TunnelChecksum:            {"tunnel_checksum", "RFC 2784 2.5"},
+	TunnelKey:                 {"tunnel_key", "RFC 2890 2.1"},
+	TunnelSequence:            {"tunnel_sequence", "RFC 2890 2.2"},
+	TunnelProtocol:            {"tunnel_protocol", "RFC 2473 3.3"},
+	TunnelLength:              {"tunnel_length", "RFC 4213 3.6"},
+	TunnelSource:              {"tunnel_source", "RFC 4213 3.6"},
+	TunnelLimit:               {"tunnel_limit", "RFC 2473 4.1.1"},
+	TunnelLoop:                {"tunnel_loop", "RFC 2473 4.1.2"},
+	TunnelNested:              {"tunnel_nested", "RFC 2473 4.1.3"},
 	IPsecLinkNoPolicy:         {"ipsec_link_no_policy", "RFC 4301 5.1"},
 	IPsecLinkLoop:             {"ipsec_link_loop", ""},
 	ErrorRateLimited:          {"error_rate_limited", "RFC 4443 2.4(f)"},

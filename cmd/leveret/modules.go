@@ -5,12 +5,15 @@ import (
 	"leveret/appliance/module"
 	"leveret/extensions/ndp"
 	"leveret/extensions/policyroute"
+	"leveret/extensions/tunnel"
 	"leveret/extensions/xfrm"
 )
 
 // modules returns the extensions. Their order is that of their hooks on each stage, and of their
 // start.
-func modules() []module.Module { return []module.Module{ndp.New(), policyroute.New(), xfrm.New()} }
+func modules() []module.Module {
+	return []module.Module{ndp.New(), policyroute.New(), xfrm.New(), tunnel.New()}
+}
 
 // claims lists the parts of the configuration that the modules decode themselves.
 func claims() []string { return appliance.Claims(modules()) }

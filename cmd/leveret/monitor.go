@@ -19,7 +19,7 @@ import (
 
 // monitorTopics are the objects whose events there are. "ndp", with one for each packet, is not among
 // "all".
-var monitorTopics = []string{"link", "addr", "maddr", "neigh", "route", "rule", "nexthop", "xfrm", "ndp"}
+var monitorTopics = []string{"link", "addr", "maddr", "neigh", "route", "rule", "nexthop", "tunnel", "xfrm", "ndp"}
 
 func (c *cli) monitorCommand() *cobra.Command {
 	cmd := c.verb("monitor [all | OBJECT...] [label]", "Watch changes as they happen",
@@ -28,7 +28,7 @@ func (c *cli) monitorCommand() *cobra.Command {
   leveret monitor ndp
   leveret -s monitor xfrm
   leveret -j monitor addr | jq -r '.addr_info[].local'`,
-		words{flags: map[string]func(){"all": nil, "label": nil, "link": nil, "addr": nil, "maddr": nil, "neigh": nil, "route": nil, "rule": nil, "nexthop": nil, "xfrm": nil, "ndp": nil}}, c.monitor)
+		words{flags: map[string]func(){"all": nil, "label": nil, "link": nil, "addr": nil, "maddr": nil, "neigh": nil, "route": nil, "rule": nil, "nexthop": nil, "tunnel": nil, "xfrm": nil, "ndp": nil}}, c.monitor)
 	cmd.GroupID = groupObjects
 	cmd.Long = `Watch changes as they happen, until interrupted: all of them, or those of the objects named.
 "ndp" is every message of Neighbor Discovery received or sent, and not among "all".
@@ -156,6 +156,8 @@ func (c *cli) eventText(ev api.Event) ([]string, error) {
 			}
 			return lines
 		})
+	case "tunnel":
+		return textOf(ev, tunnelText)
 	case "ndp":
 		return textOf(ev, func(m ndpapi.NDMessage) []string { return []string{messageText(m)} })
 	case "maddr":

@@ -55,7 +55,7 @@ func (w words) parse(args []string) error {
 
 // bareName is the keyword that the bare word stands for in messages.
 func (w words) bareName() string {
-	for _, k := range []string{"to", "dev", "local"} {
+	for _, k := range []string{"name", "to", "dev", "local"} {
 		if _, ok := w.values[k]; ok {
 			return k
 		}

@@ -106,8 +106,11 @@ func (m *Module) linkNew(now clock.Instant, x *module.Link) {
 	l := &linkState{
 		link: x, cfg: m.cfg[x.Name], table: newTable(), mld: mld.New(m.host.Rand().Float64), proxies: map[netip.Addr]*proxied{}, rearm: clock.Never,
 	}
-	if l.cfg.name == "" { // not of the configuration: cannot happen, but must not crash
+	if l.cfg.name == "" { // not of the configuration
 		l.cfg = linkConfig{name: x.Name, nud: defaultNUD(), dad: defaultDAD(), linkLocal: "none", host: HostConfig{AcceptRA: acceptNever}}
+		if x.Tunnel { // made by a command: as one of which the configuration says nothing else
+			l.cfg, _ = decodeLink(module.LinkConfig{Name: x.Name, Index: x.Index, LinkLocal: "auto"})
+		}
 	}
 	l.cache = nud.New(now, l.nudVars(), m.host.Rand().Float64)
 	l.table.redirects.Store(l.cfg.sendRedirects)

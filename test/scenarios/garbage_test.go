@@ -65,7 +65,7 @@ func (f *forger) packet(next uint8, inside []byte) []byte {
 		panic(err) // the lengths are wrong
 	}
 	if f.udp {
-		esp.PutUDP(b, wire.IPv6HeaderLen, 4500, 4500, false)
+		esp.PutUDP(b, wire.IPv6HeaderLen, 4500, 4500, esp.WholeChecksum)
 	}
 	return b
 }

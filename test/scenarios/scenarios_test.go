@@ -10,13 +10,16 @@ import (
 	"leveret/appliance/module"
 	"leveret/extensions/ndp"
 	"leveret/extensions/policyroute"
+	"leveret/extensions/tunnel"
 	"leveret/extensions/xfrm"
 	"leveret/test/script"
 )
 
 var update = flag.Bool("update", false, "write the outcomes into the scenario files")
 
-func modules() []module.Module { return []module.Module{ndp.New(), policyroute.New(), xfrm.New()} }
+func modules() []module.Module {
+	return []module.Module{ndp.New(), policyroute.New(), xfrm.New(), tunnel.New()}
+}
 
 func TestScenarios(t *testing.T) {
 	files, _ := filepath.Glob("*.txt")

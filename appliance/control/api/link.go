@@ -3,6 +3,8 @@
 // their own for theirs.
 package api
 
+import "encoding/json"
+
 // Link is one link, in the answer of GET /v1/link and as the event of topic "link". The server
 // fills every field it knows; the command strips what is shown only with -s or -d.
 type Link struct {
@@ -24,7 +26,7 @@ type Link struct {
 
 // LinkInfo is what only an appliance's link has.
 type LinkInfo struct {
-	Kind       string `json:"info_kind"`             // tun, tap, af_packet, fd, pipe, dummy, xfrm (kind ipsec)
+	Kind       string `json:"info_kind"`             // tun, tap, af_packet, fd, pipe, dummy, ip6ip6, ip6gre, xfrm (kind ipsec)
 	IfID       string `json:"if_id,omitempty"`       // of kind xfrm: as 0x5
 	HostDevice string `json:"host_device,omitempty"` // the host's name of the device
 	Forwarding bool   `json:"forwarding"`
@@ -61,6 +63,15 @@ type LinkRequest struct {
 	Dev string `json:"dev"`
 	MTU *int   `json:"mtu,omitempty"`
 	Up  *bool  `json:"up,omitempty"`
+}
+
+// LinkMake is the body of POST /v1/link/make: a link that a module makes comes, changes or goes.
+type LinkMake struct {
+	Op   string `json:"op"` // add, change or del
+	Dev  string `json:"dev"`
+	Kind string `json:"kind,omitempty"` // change: "" = as it is
+	// Spec holds the keys of the module that makes the link; those left out stay as they are.
+	Spec json.RawMessage `json:"spec,omitempty"`
 }
 
 // LinkFlags returns the flags iproute2 would show for such a link.

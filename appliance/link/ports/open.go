@@ -10,6 +10,7 @@ import (
 	"leveret/appliance/link/dummy"
 	"leveret/appliance/link/ipsec"
 	"leveret/appliance/link/pipe"
+	"leveret/appliance/link/tunnel"
 	"leveret/appliance/link/tuntap"
 )
 
@@ -50,6 +51,8 @@ func open(s Spec) (link.Port, error) {
 		return wrap(tuntap.Adopt(s.FD, tuntap.Options{MAC: s.MAC, MTU: s.MTU, Queues: 1}))
 	case "dummy":
 		return dummy.New(s.MTU), nil
+	case "ip6ip6", "ip6gre":
+		return tunnel.New(s.Kind, s.MTU), nil
 	case "ipsec":
 		return ipsec.New(s.MTU), nil
 	case "pipe": // without a peer: an end that nothing is connected to

@@ -3,6 +3,7 @@
 package moduletest
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -36,6 +37,7 @@ type Host struct {
 	Silent    []module.Hop
 	Resolvers module.Resolvers
 	Params    map[int]module.LinkParams
+	States    map[int]string   // what SetLinkState was told last: up or down, and the MTU
 	PathMTUs  int              // by LimitPathMTU
 	MTUs      map[[16]byte]int // what PathMTU answers
 	Hooks     map[module.Stage]module.Hook
@@ -58,7 +60,7 @@ func NewHost() *Host {
 	return &Host{
 		Manual: clock.NewManual(), Random: rand.New(rand.NewPCG(1, 1)), AddrSnap: module.NewAddrs(nil, nil),
 		Mailbox: make(chan module.Event, 64), Counters: map[string]*module.Counter{}, Params: map[int]module.LinkParams{},
-		MTUs: map[[16]byte]int{}, Hooks: map[module.Stage]module.Hook{}, Handlers: map[string]module.Handler{},
+		MTUs: map[[16]byte]int{}, Hooks: map[module.Stage]module.Hook{}, Handlers: map[string]module.Handler{}, States: map[int]string{},
 	}
 }
 
@@ -116,6 +118,11 @@ func (h *Host) PublishResolvers(r module.Resolvers) { h.Resolvers = r }
 
 // SetLinkParams implements [module.Host].
 func (h *Host) SetLinkParams(link int, p module.LinkParams) { h.Params[link] = p }
+
+// SetLinkState implements [module.Host].
+func (h *Host) SetLinkState(link int, carrier bool, mtu int) {
+	h.States[link] = fmt.Sprintf("%s %d", map[bool]string{true: "up", false: "down"}[carrier], mtu)
+}
 
 // PathMTU implements [module.Host].
 func (h *Host) PathMTU(dst [16]byte) int { return h.MTUs[dst] }
