@@ -95,6 +95,7 @@ func (m *Module) Init(h module.Host) error {
 	h.Handle("GET", "/v1/xfrm/stat", m.showStat)
 	m.handleStates(h)
 	m.handlePolicies(h)
+	h.Handle("POST", "/v1/xfrm/migrate", m.handleMigrate)
 	m.publish()
 	return nil
 }

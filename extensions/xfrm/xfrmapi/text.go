@@ -26,8 +26,8 @@ func (e *Event) Text(stats bool) string {
 		return fmt.Sprintf("Flushed policy ptype %s \n", e.Type)
 	case e.Event == "setdefault" && e.Default != nil:
 		return e.Default.Text()
-	case e.Event == "migrate" && e.State != nil && e.Old != nil:
-		return fmt.Sprintf("Migrated src %s dst %s to %s", e.Old.Src, e.Old.Dst, e.State.Text(stats))
+	case e.Event == "migrate" && e.Policy != nil:
+		return e.migrated(stats)
 	case e.State != nil:
 		return prefix + e.State.Text(stats)
 	case e.Policy != nil:

@@ -5,6 +5,7 @@ package xfrmapi
 import (
 	"net/netip"
 
+	"leveret/extensions/xfrm/proto"
 	"leveret/extensions/xfrm/sad"
 	"leveret/extensions/xfrm/spd"
 )
@@ -20,10 +21,13 @@ type Event struct {
 	Proto  string      `json:"proto,omitempty"`  // of flushsa, "" = all; of report
 	Type   string      `json:"ptype,omitempty"`  // of flushpolicy
 	State  *sad.Listed `json:"state,omitempty"`  // of acquire: the larval state, whose selector is the flow
-	Old    *sad.Listed `json:"old,omitempty"`    // of migrate
-	Policy *spd.Listed `json:"policy,omitempty"` // of acquire: the one that wants a state
+	Policy *spd.Listed `json:"policy,omitempty"` // of acquire: the one that wants a state; of migrate: as it is now
 	Sel    string      `json:"sel,omitempty"`    // of report: the flow that was refused
 	CoA    *netip.Addr `json:"coa,omitempty"`    // of report: where it came from
+
+	Migrate   []proto.Migration `json:"migrate,omitempty"` // of migrate: what has moved where
+	KMAddress *KMAddress        `json:"kmaddress,omitempty"`
+	States    int               `json:"states,omitempty"` // of migrate: how many have moved
 
 	Default *PolicyDefault `json:"default,omitempty"` // of setdefault: all three
 }
