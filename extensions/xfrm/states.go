@@ -135,9 +135,14 @@ func checkState(s *sad.State) error {
 
 // came and left note what of a state the view has beside the database.
 func (m *Module) came(s *sad.State) {
-	if s.Encap.Type != 0 {
-		m.ports[udpEnd{s.DAddr.As16(), s.Encap.DPort}]++
+	if s.Encap.Type == 0 {
+		return
 	}
+	m.ports[udpEnd{s.DAddr.As16(), s.Encap.DPort}]++
+	w := s.Live.Work.(*work)
+	w.mu.Lock()
+	w.peer = udpEnd{} // the state says anew where packets come from
+	w.mu.Unlock()
 }
 
 func (m *Module) left(s *sad.State) {

@@ -14,7 +14,7 @@ import (
 const Topic = "xfrm"
 
 // Event is one message of the topic, in the words of "ip xfrm monitor": newsa, updsa, delsa, flushsa, expire,
-// acquire, report, migrate, newpolicy, updpolicy, delpolicy, polexpire, flushpolicy, setdefault.
+// acquire, report, mapping, migrate, newpolicy, updpolicy, delpolicy, polexpire, flushpolicy, setdefault.
 type Event struct {
 	Event  string      `json:"event"`
 	Hard   bool        `json:"hard,omitempty"`   // of expire and polexpire: it is gone
@@ -29,5 +29,15 @@ type Event struct {
 	KMAddress *KMAddress        `json:"kmaddress,omitempty"`
 	States    int               `json:"states,omitempty"` // of migrate: how many have moved
 
+	Mapping *Mapping `json:"mapping,omitempty"` // of mapping
+
 	Default *PolicyDefault `json:"default,omitempty"` // of setdefault: all three
+}
+
+// Mapping is where packets of a state in UDP came from and where they come from now (RFC 3948).
+type Mapping struct {
+	OldSrc   netip.Addr `json:"old_src"`
+	OldSPort uint16     `json:"old_sport"`
+	NewSrc   netip.Addr `json:"new_src"`
+	NewSPort uint16     `json:"new_sport"`
 }
