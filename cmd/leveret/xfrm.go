@@ -7,7 +7,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"leveret/extensions/xfrm/sad"
 	"leveret/extensions/xfrm/xfrmapi"
 )
 
@@ -50,10 +49,8 @@ func (c *cli) xfrmStat(ctx context.Context, args []string) error {
 
 // xfrmEventText renders an event as "ip xfrm monitor" does.
 func (c *cli) xfrmEventText(e xfrmapi.Event) []string {
-	for _, s := range []*sad.Listed{e.State, e.Old} {
-		if s != nil {
-			localTimes(&s.Current.Added, s.Current.FirstUsed, s.Current.LastUsed)
-		}
+	if s := e.State; s != nil {
+		localTimes(&s.Current.Added, s.Current.FirstUsed, s.Current.LastUsed)
 	}
 	if e.Policy != nil {
 		localTimes(&e.Policy.Current.Added, e.Policy.Current.FirstUsed)

@@ -4,7 +4,7 @@ import (
 	"errors"
 )
 
-// What states.go and policies.go change is the loop's. Each function makes its change visible to packets as one, tells of
+// What states.go, policies.go and migrate.go change is the loop's. Each function makes its change visible to packets as one, tells of
 // it, and refuses in the words of the kernel.
 
 // What is understood and not built.

@@ -180,6 +180,9 @@ func (in *opening) verify(now clock.Instant, s *sad.State, b []byte, low uint32)
 		return r
 	}
 	w.window.Advance(seq)
+	if in.udpAt != 0 {
+		in.m.cameFrom(now, s, w, b, in.udpAt)
+	}
 	if r := in.m.limits(s, in.n, packet.XfrmInStateExpired, packet.XfrmInStateInvalid); r != packet.NoReason {
 		return r
 	}

@@ -95,6 +95,7 @@ func (m *Module) Init(h module.Host) error {
 	h.Handle("GET", "/v1/xfrm/stat", m.showStat)
 	m.handleStates(h)
 	m.handlePolicies(h)
+	h.Handle("POST", "/v1/xfrm/migrate", m.handleMigrate)
 	m.publish()
 	return nil
 }
@@ -160,11 +161,12 @@ func (m *Module) tell(now clock.Instant, list []sad.Expire) {
 
 // inbox is what workers have for the loop. It is bounded: what finds it full comes again with the next packet.
 type inbox struct {
-	mu      sync.Mutex
-	acquire map[sad.Template]wanted
-	reached []reached
-	reports map[report]selector.Flow
-	told    bool // the loop knows that there is something
+	mu       sync.Mutex
+	acquire  map[sad.Template]wanted
+	reached  []reached
+	reports  map[report]selector.Flow
+	mappings []mapping
+	told     bool // the loop knows that there is something
 }
 
 // wanted is a packet that there was no state for, and the policy that wants one.
@@ -229,8 +231,8 @@ func (m *Module) Receive(now clock.Instant, ev module.Event) {
 	}
 	b := &m.inbox
 	b.mu.Lock()
-	limits, asked, reports := b.reached, b.acquire, b.reports
-	b.reached, b.acquire, b.reports, b.told = nil, map[sad.Template]wanted{}, nil, false
+	limits, asked, reports, mappings := b.reached, b.acquire, b.reports, b.mappings
+	b.reached, b.acquire, b.reports, b.mappings, b.told = nil, map[sad.Template]wanted{}, nil, nil, false
 	b.mu.Unlock()
 	list := m.expired[:0]
 	for _, r := range limits {
@@ -239,6 +241,7 @@ func (m *Module) Receive(now clock.Instant, ev module.Event) {
 	m.tell(now, list)
 	m.acquire(now, asked)
 	m.tellReports(now, reports)
+	m.tellMappings(mappings)
 	m.settle()
 	m.reserve(now)
 }

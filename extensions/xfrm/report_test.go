@@ -64,6 +64,9 @@ func TestReports(t *testing.T) {
 			if e.Event != "report" || e.Proto != "hao" || *e.CoA != addr(c.careOf) {
 				t.Errorf("%+v", e)
 			}
+			if text := e.Text(false); text != "report proto hao \n  sel "+c.sel+" \n  coa "+c.careOf+"\n" {
+				t.Errorf("%q", text)
+			}
 			if calls[len(calls)-1] != (told{addr(home), addr(c.careOf), addr(us), 1}) {
 				t.Errorf("%+v", calls)
 			}

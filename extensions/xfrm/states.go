@@ -117,23 +117,6 @@ func (m *Module) flushStates(now clock.Instant, p proto.Proto) int {
 	return len(gone)
 }
 
-// migrate moves states to other addresses (RFC 4877 on movement).
-func (m *Module) migrate(now clock.Instant, ms []sad.Migration) ([]sad.Migrated, error) {
-	list, err := m.sad.Migrate(ms)
-	if err != nil {
-		return nil, err
-	}
-	for _, x := range list {
-		m.left(x.Old)
-		m.came(x.New)
-	}
-	m.changed(now)
-	for _, x := range list {
-		m.event(xfrmapi.Event{Event: "migrate", Old: m.listed(x.Old), State: m.listed(x.New)})
-	}
-	return list, nil
-}
-
 // states returns all states, the newest first.
 func (m *Module) states() []*sad.State { return m.sad.List() }
 
@@ -152,9 +135,14 @@ func checkState(s *sad.State) error {
 
 // came and left note what of a state the view has beside the database.
 func (m *Module) came(s *sad.State) {
-	if s.Encap.Type != 0 {
-		m.ports[udpEnd{s.DAddr.As16(), s.Encap.DPort}]++
+	if s.Encap.Type == 0 {
+		return
 	}
+	m.ports[udpEnd{s.DAddr.As16(), s.Encap.DPort}]++
+	w := s.Live.Work.(*work)
+	w.mu.Lock()
+	w.peer = udpEnd{} // the state says anew where packets come from
+	w.mu.Unlock()
 }
 
 func (m *Module) left(s *sad.State) {

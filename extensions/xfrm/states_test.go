@@ -151,28 +151,6 @@ func TestDeletedByCommand(t *testing.T) {
 	}
 }
 
-// TestMigrated: the state goes on at the new addresses, where UDP comes to it too.
-func TestMigrated(t *testing.T) {
-	b := newBench(t)
-	old := b.add(change(gcm(0x100), func(c *sad.StateConfig) { c.Encap = &sad.EncapConfig{Type: "espinudp", SPort: 4500, DPort: 4500} }))
-	b.told()
-	to := sad.Migration{OldDAddr: old.DAddr, OldSAddr: old.SAddr, NewDAddr: addr("2001:db8:f::9"), NewSAddr: old.SAddr, Proto: proto.ESP, Mode: proto.Tunnel}
-	list, err := b.m.migrate(b.now(), []sad.Migration{to})
-	if err != nil || len(list) != 1 || list[0].New.Live != old.Live {
-		t.Fatal(list, err)
-	}
-	want := map[udpEnd]int{{addr("2001:db8:f::9").As16(), 4500}: 1}
-	if got := b.m.view.Load().ports; !reflect.DeepEqual(got, want) {
-		t.Errorf("ports %v", got)
-	}
-	e := b.Published[0].Value.(xfrmapi.Event)
-	if len(b.Published) != 1 || e.Event != "migrate" || e.Old.Dst != old.DAddr || e.State.Dst != to.NewDAddr {
-		t.Errorf("%+v", b.Published)
-	}
-	_, err = b.m.migrate(b.now(), nil)
-	wantErr(t, err, "Invalid argument: 0 migrations, want 1 to 6")
-}
-
 // call gives a handler a body or the words of a query, and returns the answer as JSON.
 func (b *bench) call(what, body string, owner bool) (string, error) {
 	b.t.Helper()

@@ -6,6 +6,7 @@ import (
 
 	crand "crypto/rand"
 
+	"leveret/appliance/clock"
 	"leveret/extensions/xfrm/ah"
 	"leveret/extensions/xfrm/algo"
 	"leveret/extensions/xfrm/esp"
@@ -22,6 +23,9 @@ type work struct {
 	ah     *ah.SA
 	window *replay.Window
 	iv     uint64 // the last one that was used; its high half is of ivs
+
+	peer   udpEnd        // where packets in UDP come from; zero: from where the state says
+	mapped clock.Instant // when it was told last that this has changed; 0 = never
 }
 
 // newWork makes that of a state that [sad.State.Check] has nothing against.

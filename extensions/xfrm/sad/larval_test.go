@@ -113,7 +113,7 @@ func TestAllocSPIForAcquire(t *testing.T) {
 	if err != nil || s.SPI != 0x105 || !larval.Live.Dead() || db.Count() != 1 {
 		t.Fatal(s, err)
 	}
-	if list, err := db.Migrate([]Migration{{OldDAddr: addr2, OldSAddr: addr1, NewDAddr: addr9, NewSAddr: addr1, Proto: proto.ESP, Mode: proto.Tunnel}}); err != nil || list != nil {
+	if list, err := db.Migrate([]Migration{{OldDst: addr2, OldSrc: addr1, NewDst: addr9, NewSrc: addr1, Proto: proto.ESP, Mode: proto.Tunnel}}, 0); err != nil || list != nil {
 		t.Errorf("a larval state has moved: %v, %v", list, err)
 	}
 	if _, replaced, err := db.Add(t0, with(esp(0x1000), func(s *State) { s.Seq = larval.Seq })); err != nil || replaced != s {
@@ -204,7 +204,7 @@ func TestMigrate(t *testing.T) {
 	add(0x1001, func(s *State) { s.ReqID = 2 })
 	add(0x1002, func(s *State) { s.Mode = proto.Transport })
 	add(0x1003, func(s *State) { s.DAddr = addr9 })
-	m := Migration{OldDAddr: addr2, OldSAddr: addr1, NewDAddr: addr9, NewSAddr: addr("fd00::11"), Proto: proto.ESP, Mode: proto.Tunnel, ReqID: 1}
+	m := Migration{OldDst: addr2, OldSrc: addr1, NewDst: addr9, NewSrc: addr("fd00::11"), Proto: proto.ESP, Mode: proto.Tunnel, ReqID: 1}
 	change := func(f func(*Migration)) Migration { c := m; f(&c); return c }
 	before, order := db.Snapshot(), db.List()
 	for _, c := range []struct {
@@ -214,15 +214,17 @@ func TestMigrate(t *testing.T) {
 	}{
 		{"none", nil, "Invalid argument: 0 migrations, want 1 to 6"},
 		{"seven", make([]Migration, 7), "Invalid argument: 7 migrations, want 1 to 6"},
-		{"twice", []Migration{m, change(func(m *Migration) { m.NewDAddr = addr("fd00::12") })}, "Invalid argument: the same states twice"},
-		{"to ::", []Migration{change(func(m *Migration) { m.NewDAddr = addr("::") })}, "Invalid argument: migration to :: from fd00::11"},
-		{"to v4", []Migration{change(func(m *Migration) { m.NewSAddr = addr("10.0.0.1") })}, "Invalid argument: migration to fd00::9 from 10.0.0.1"},
+		{"twice", []Migration{m, change(func(m *Migration) { m.NewDst = addr("fd00::12") })}, "Invalid argument: the same states twice"},
+		{"to ::", []Migration{change(func(m *Migration) { m.NewDst = addr("::") })}, "Invalid argument: migration to src fd00::11 dst ::"},
+		{"from nowhere", []Migration{change(func(m *Migration) { m.OldSrc = netip.Addr{} })}, "Invalid argument: migration from src invalid IP dst fd00::2"},
+		{"hao", []Migration{change(func(m *Migration) { m.Proto, m.Mode = proto.HAO, proto.RO })}, "Invalid argument: migration of proto hao, want esp or ah"},
+		{"to v4", []Migration{change(func(m *Migration) { m.NewSrc = addr("10.0.0.1") })}, "Invalid argument: migration to src 10.0.0.1 dst fd00::9"},
 	} {
-		_, err := db.Migrate(c.ms)
+		_, err := db.Migrate(c.ms, 0)
 		mustErr(t, err, c.want)
 	}
 	add(0x1000, func(s *State) { s.DAddr = addr9 }) // in the way
-	_, err := db.Migrate([]Migration{m})
+	_, err := db.Migrate([]Migration{m}, 0)
 	mustErr(t, err, "File exists: spi 0x1000 at fd00::9")
 	if _, err := db.Delete(ID{addr9, 0x1000, proto.ESP}, netip.Addr{}, Mark{}); err != nil {
 		t.Fatal(err)
@@ -233,7 +235,7 @@ func TestMigrate(t *testing.T) {
 
 	a.NextSeq()
 	a.Live.Count(t0, 10)
-	list, err := db.Migrate([]Migration{m})
+	list, err := db.Migrate([]Migration{m}, 0)
 	if err != nil || len(list) != 1 || list[0].Old != a {
 		t.Fatal(list, err)
 	}
@@ -268,9 +270,9 @@ func TestMigrateAll(t *testing.T) {
 		mustAdd(t, db, t0, with(esp(0x1000+i), func(s *State) { s.DAddr, s.ReqID = addr9, i+100 }))
 	}
 	list, err := db.Migrate([]Migration{
-		{OldDAddr: addr2, OldSAddr: addr1, NewDAddr: addr9, NewSAddr: addr1, Proto: proto.ESP, Mode: proto.Tunnel},
-		{OldDAddr: addr9, OldSAddr: addr1, NewDAddr: addr2, NewSAddr: addr1, Proto: proto.ESP, Mode: proto.Tunnel},
-	})
+		{OldDst: addr2, OldSrc: addr1, NewDst: addr9, NewSrc: addr1, Proto: proto.ESP, Mode: proto.Tunnel},
+		{OldDst: addr9, OldSrc: addr1, NewDst: addr2, NewSrc: addr1, Proto: proto.ESP, Mode: proto.Tunnel},
+	}, 0)
 	if err != nil || len(list) != 20 {
 		t.Fatal(len(list), err)
 	}
@@ -281,13 +283,28 @@ func TestMigrateAll(t *testing.T) {
 		}
 	}
 	_, err = db.Migrate([]Migration{
-		{OldDAddr: addr2, OldSAddr: addr1, NewDAddr: addr("fd00::3"), NewSAddr: addr1, Proto: proto.ESP, Mode: proto.Tunnel},
-		{OldDAddr: addr9, OldSAddr: addr1, NewDAddr: addr("fd00::3"), NewSAddr: addr1, Proto: proto.ESP, Mode: proto.Tunnel},
-	})
+		{OldDst: addr2, OldSrc: addr1, NewDst: addr("fd00::3"), NewSrc: addr1, Proto: proto.ESP, Mode: proto.Tunnel},
+		{OldDst: addr9, OldSrc: addr1, NewDst: addr("fd00::3"), NewSrc: addr1, Proto: proto.ESP, Mode: proto.Tunnel},
+	}, 0)
 	if !errors.Is(err, ErrExist) || db.Snapshot() != sn {
 		t.Errorf("two to one place: %v", err)
 	}
-	if list, err := db.Migrate([]Migration{{OldDAddr: addr("fd00::7"), OldSAddr: addr1, NewDAddr: addr2, NewSAddr: addr1, Proto: proto.ESP}}); err != nil || list != nil {
+	if list, err := db.Migrate([]Migration{{OldDst: addr("fd00::7"), OldSrc: addr1, NewDst: addr2, NewSrc: addr1, Proto: proto.ESP}}, 0); err != nil || list != nil {
 		t.Errorf("none: %v, %v", list, err)
+	}
+}
+
+// TestMigrateByIfID: a policy of an interface has no business with the states of others.
+func TestMigrateByIfID(t *testing.T) {
+	db := newDB()
+	for i := range uint32(3) {
+		mustAdd(t, db, t0, with(esp(0x1000+i), func(s *State) { s.IfID = i }))
+	}
+	m := Migration{OldDst: addr2, OldSrc: addr1, NewDst: addr9, NewSrc: addr1, Proto: proto.ESP, Mode: proto.Tunnel}
+	if list, err := db.Migrate([]Migration{m}, 2); err != nil || len(list) != 1 || list[0].New.IfID != 2 {
+		t.Errorf("%v, %v", list, err)
+	}
+	if list, err := db.Migrate([]Migration{m}, 0); err != nil || len(list) != 2 {
+		t.Errorf("%v, %v", list, err)
 	}
 }

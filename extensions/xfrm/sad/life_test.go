@@ -247,7 +247,7 @@ func TestWorkers(t *testing.T) {
 		if at == addr9 {
 			to = addr2
 		}
-		if _, err := db.Migrate([]Migration{{OldDAddr: at, OldSAddr: addr1, NewDAddr: to, NewSAddr: addr1, Proto: proto.ESP, Mode: proto.Tunnel}}); err != nil {
+		if _, err := db.Migrate([]Migration{{OldDst: at, OldSrc: addr1, NewDst: to, NewSrc: addr1, Proto: proto.ESP, Mode: proto.Tunnel}}, 0); err != nil {
 			t.Error(err)
 		}
 		at = to

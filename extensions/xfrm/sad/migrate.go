@@ -10,40 +10,28 @@ import (
 // maxMigrations is how many templates a policy has (XFRM_MAX_DEPTH).
 const maxMigrations = 6
 
-// Migration moves states to other addresses (RFC 6275 and RFC 4877 on movement; XFRM_MSG_MIGRATE).
-type Migration struct {
-	OldDAddr, OldSAddr, NewDAddr, NewSAddr netip.Addr
-	Proto                                  proto.Proto
-	Mode                                   proto.Mode
-	ReqID                                  uint32 // 0 = any
-}
+// Migration says which states move where.
+type Migration = proto.Migration
 
 // Migrated is one state before and after.
 type Migrated struct{ Old, New *State }
 
-func (m *Migration) takes(s *State) bool {
-	return s.KM == Valid && s.DAddr == m.OldDAddr && s.SAddr == m.OldSAddr && s.Proto == m.Proto && s.Mode == m.Mode &&
-		(m.ReqID == 0 || s.ReqID == m.ReqID)
+func takes(m *Migration, s *State, ifID uint32) bool {
+	return s.KM == Valid && s.DAddr == m.OldDst && s.SAddr == m.OldSrc && s.Proto == m.Proto && s.Mode == m.Mode &&
+		(m.ReqID == 0 || s.ReqID == m.ReqID) && (ifID == 0 || s.IfID == ifID)
 }
 
-// Migrate moves all states that the migrations name, or none. Keys, counters, sequence numbers, replay
-// window and lifetimes go on: a packet that a worker sends with the old state meanwhile takes its number
-// from the same counter. No snapshot has neither or both of them.
-func (db *DB) Migrate(ms []Migration) ([]Migrated, error) {
-	if len(ms) == 0 || len(ms) > maxMigrations {
-		return nil, fmt.Errorf("%w: %d migrations, want 1 to %d", ErrInvalid, len(ms), maxMigrations)
+// Migrate moves all states that the migrations name, or none; ifID, if it is not 0, is that of them all. Of several
+// migrations that name a state the first is its. Keys, counters, sequence numbers, replay window, lifetimes and UDP
+// ports go on: a packet that a worker sends with the old state meanwhile takes its number from the same counter. No
+// snapshot has neither or both of them.
+//
+// DEVIATION(Linux): it moves one state for each migration, the first that it finds.
+func (db *DB) Migrate(ms []Migration, ifID uint32) ([]Migrated, error) {
+	if err := CheckMigrations(ms); err != nil {
+		return nil, err
 	}
-	for i, m := range ms {
-		if !v6(m.NewDAddr) || !v6(m.NewSAddr) || m.NewDAddr.IsUnspecified() || m.NewSAddr.IsUnspecified() {
-			return nil, fmt.Errorf("%w: migration to %s from %s", ErrInvalid, m.NewDAddr, m.NewSAddr)
-		}
-		for _, o := range ms[:i] {
-			if o.OldDAddr == m.OldDAddr && o.OldSAddr == m.OldSAddr && o.Proto == m.Proto && o.Mode == m.Mode && o.ReqID == m.ReqID {
-				return nil, fmt.Errorf("%w: the same states twice", ErrInvalid)
-			}
-		}
-	}
-	list, err := db.moves(ms)
+	list, err := db.moves(ms, ifID)
 	if err != nil {
 		return nil, err
 	}
@@ -56,8 +44,31 @@ func (db *DB) Migrate(ms []Migration) ([]Migrated, error) {
 	return list, nil
 }
 
+// CheckMigrations refuses, in the words of the kernel, what [DB.Migrate] does whatever states there are.
+func CheckMigrations(ms []Migration) error {
+	if len(ms) == 0 || len(ms) > maxMigrations {
+		return fmt.Errorf("%w: %d migrations, want 1 to %d", ErrInvalid, len(ms), maxMigrations)
+	}
+	for i, m := range ms {
+		switch {
+		case m.Proto != proto.ESP && m.Proto != proto.AH:
+			return fmt.Errorf("%w: migration of proto %s, want esp or ah", ErrInvalid, m.Proto)
+		case !v6(m.OldDst) || !v6(m.OldSrc):
+			return fmt.Errorf("%w: migration from src %s dst %s", ErrInvalid, m.OldSrc, m.OldDst)
+		case !v6(m.NewDst) || !v6(m.NewSrc) || m.NewDst.IsUnspecified() || m.NewSrc.IsUnspecified():
+			return fmt.Errorf("%w: migration to src %s dst %s", ErrInvalid, m.NewSrc, m.NewDst)
+		}
+		for _, o := range ms[:i] {
+			if o.OldDst == m.OldDst && o.OldSrc == m.OldSrc && o.Proto == m.Proto && o.Mode == m.Mode && o.ReqID == m.ReqID {
+				return fmt.Errorf("%w: the same states twice", ErrInvalid)
+			}
+		}
+	}
+	return nil
+}
+
 // moves says which states move where. None may come upon another that stays, or that comes too.
-func (db *DB) moves(ms []Migration) (list []Migrated, err error) {
+func (db *DB) moves(ms []Migration, ifID uint32) (list []Migrated, err error) {
 	type key struct {
 		ID
 		saddr netip.Addr
@@ -67,9 +78,9 @@ func (db *DB) moves(ms []Migration) (list []Migrated, err error) {
 	for e := db.first; e != nil; e = e.next {
 		for i := range ms {
 			m := &ms[i]
-			if m.takes(e.s) {
+			if takes(m, e.s, ifID) {
 				c := *e.s
-				c.DAddr, c.SAddr = m.NewDAddr, m.NewSAddr
+				c.DAddr, c.SAddr = m.NewDst, m.NewSrc
 				list = append(list, Migrated{e.s, &c})
 				leaves[e.s] = true
 				break

@@ -130,11 +130,13 @@ func (p *Policy) Key() Key {
 
 // The refusals, in the kernel's words.
 var (
-	ErrExists    = errors.New("File exists")
-	ErrNotFound  = errors.New("No such file or directory")
-	ErrFull      = errors.New("No buffer space available")
-	ErrIndex     = errors.New("Policy index doesn't match direction.")
-	ErrTemplates = errors.New("Template count must be <= XFRM_MAX_DEPTH (6).")
+	ErrExists   = errors.New("File exists")
+	ErrNotFound = errors.New("No such file or directory")
+	ErrFull     = errors.New("No buffer space available")
+	// ErrNoTemplate (ENODATA): no template has what is to be migrated.
+	ErrNoTemplate = errors.New("No data available: no template of the policy is to be migrated")
+	ErrIndex      = errors.New("Policy index doesn't match direction.")
+	ErrTemplates  = errors.New("Template count must be <= XFRM_MAX_DEPTH (6).")
 )
 
 // Check refuses a policy that means nothing or asks for what is not built. The error of a field begins with

@@ -26,8 +26,13 @@ func (e *Event) Text(stats bool) string {
 		return fmt.Sprintf("Flushed policy ptype %s \n", e.Type)
 	case e.Event == "setdefault" && e.Default != nil:
 		return e.Default.Text()
-	case e.Event == "migrate" && e.State != nil && e.Old != nil:
-		return fmt.Sprintf("Migrated src %s dst %s to %s", e.Old.Src, e.Old.Dst, e.State.Text(stats))
+	case e.Event == "report" && e.Sel != "":
+		return e.report(stats)
+	case e.Event == "mapping" && e.State != nil && e.Mapping != nil:
+		m, s := e.Mapping, e.State
+		return fmt.Sprintf("Mapping change %s:%d -> %s:%d\n\tdst %s  reqid %#x protocol %s  SPI %#x\n", m.OldSrc, m.OldSPort, m.NewSrc, m.NewSPort, s.Dst, s.ReqID, s.Proto, s.SPI)
+	case e.Event == "migrate" && e.Policy != nil:
+		return e.migrated(stats)
 	case e.State != nil:
 		return prefix + e.State.Text(stats)
 	case e.Policy != nil:
@@ -41,6 +46,19 @@ func (e *Event) hard() string {
 		return "\thard 1\n"
 	}
 	return "\thard 0\n"
+}
+
+// report is a packet that was refused for a header of Mobile IPv6: its flow, and where it came from.
+func (e *Event) report(stats bool) string {
+	b := fmt.Appendf(nil, "report proto %s \n  sel %s ", e.Proto, e.Sel)
+	if stats {
+		b = append(b, "uid 0"...)
+	}
+	b = append(b, '\n')
+	if e.CoA != nil {
+		b = fmt.Appendf(b, "  coa %s\n", e.CoA)
+	}
+	return string(b)
 }
 
 // acquire is a packet that wants a state: the template, the packet's flow, the policy.

@@ -2,10 +2,12 @@ package xfrmapi
 
 import (
 	"encoding/json"
+	"net/netip"
 	"reflect"
 	"strings"
 	"testing"
 
+	"leveret/extensions/xfrm/proto"
 	"leveret/extensions/xfrm/sad"
 )
 
@@ -50,6 +52,35 @@ func TestStatKeepsItsOrder(t *testing.T) {
 	for _, bad := range []string{`[]`, `{"a":"b"}`, `{"a":-1}`, `1`} {
 		if err := json.Unmarshal([]byte(bad), &s); err == nil {
 			t.Errorf("%s is taken: %v", bad, s)
+		}
+	}
+}
+
+// TestTextIsThatOfIP: what "ip xfrm monitor file" and "ip -s xfrm monitor file" of iproute2 6.1 printed of such messages of
+// the kernel (XFRM_MSG_REPORT, XFRM_MSG_MAPPING).
+func TestTextIsThatOfIP(t *testing.T) {
+	coa := netip.MustParseAddr("2001:db8:aa::1")
+	const udp = "src 2001:db8:9::1/128 dst 2001:db8::1/128 proto udp sport 4096 dport 8192 dev lo"
+	const mh = "src 2001:db8:9::1/128 dst 2001:db8::1/128 proto mobility-header type 8"
+	mapping := Event{
+		Event: "mapping", Mapping: &Mapping{OldSrc: netip.MustParseAddr("fd00::1"), OldSPort: 4500, NewSrc: netip.MustParseAddr("fd00::9"), NewSPort: 6000},
+		State: &sad.Listed{Spec: sad.Spec{Dst: netip.MustParseAddr("fd00::2"), Proto: proto.ESP, SPI: 0x1000, ReqID: 17}},
+	}
+	const mapped = "Mapping change fd00::1:4500 -> fd00::9:6000\n\tdst fd00::2  reqid 0x11 protocol esp  SPI 0x1000\n"
+	for _, c := range []struct {
+		e            Event
+		plain, stats string
+	}{
+		{Event{Event: "report", Proto: "hao", Sel: udp, CoA: &coa}, "report proto hao \n  sel " + udp + " \n  coa 2001:db8:aa::1\n", "report proto hao \n  sel " + udp + " uid 0\n  coa 2001:db8:aa::1\n"},
+		{Event{Event: "report", Proto: "hao", Sel: udp}, "report proto hao \n  sel " + udp + " \n", "report proto hao \n  sel " + udp + " uid 0\n"},
+		{Event{Event: "report", Proto: "hao", Sel: mh, CoA: &coa}, "report proto hao \n  sel " + mh + " \n  coa 2001:db8:aa::1\n", "report proto hao \n  sel " + mh + " uid 0\n  coa 2001:db8:aa::1\n"},
+		{mapping, mapped, mapped},
+	} {
+		if got := c.e.Text(false); got != c.plain {
+			t.Errorf("%q, want %q", got, c.plain)
+		}
+		if got := c.e.Text(true); got != c.stats {
+			t.Errorf("%q, want %q", got, c.stats)
 		}
 	}
 }
