@@ -3,10 +3,7 @@ package xfrm
 import (
 	"bytes"
 	"encoding/binary"
-	"encoding/hex"
-	"encoding/json"
 	"net/netip"
-	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -17,27 +14,8 @@ import (
 	"leveret/extensions/xfrm/proto"
 	"leveret/extensions/xfrm/sad"
 	"leveret/extensions/xfrm/spd"
+	"leveret/extensions/xfrm/xfrmtest"
 )
-
-func loadJSON(t testing.TB, file string, into any) {
-	t.Helper()
-	raw, err := os.ReadFile(file)
-	if err == nil {
-		err = json.Unmarshal(raw, into)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-func unhex(t testing.TB, s string) []byte {
-	t.Helper()
-	b, err := hex.DecodeString(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
 
 // run does what words of "ip xfrm" say; it passes over others.
 func (b *bench) run(commands ...string) {
@@ -214,7 +192,7 @@ func TestLinuxOutput(t *testing.T) {
 		Case              string
 		Commands, Packets []string
 	}
-	loadJSON(t, "testdata/linux_output.json", &all)
+	xfrmtest.Load(t, "testdata/linux_output.json", &all)
 	if len(all) != 14 {
 		t.Fatalf("%d cases", len(all))
 	}
@@ -224,7 +202,7 @@ func TestLinuxOutput(t *testing.T) {
 			from.run(c.Commands...)
 			var packets [][]byte
 			for _, p := range c.Packets {
-				packets = append(packets, unhex(t, p))
+				packets = append(packets, xfrmtest.Hex(t, p))
 			}
 			tunnel := strings.Contains(c.Case, "tunnel")
 			if !tunnel {
@@ -328,7 +306,7 @@ func TestMobileVectors(t *testing.T) {
 		},
 	}
 	var all []struct{ Name, IV, Plain, Protected string }
-	loadJSON(t, "testdata/mip6_data.json", &all)
+	xfrmtest.Load(t, "testdata/mip6_data.json", &all)
 	if len(all) != len(commands) {
 		t.Fatalf("%d cases", len(all))
 	}
@@ -337,7 +315,7 @@ func TestMobileVectors(t *testing.T) {
 			if !strings.HasPrefix(c.Name, begin+" ") {
 				continue
 			}
-			plain, protected := unhex(t, c.Plain), unhex(t, c.Protected)
+			plain, protected := xfrmtest.Hex(t, c.Plain), xfrmtest.Hex(t, c.Protected)
 			to := otherEnd(t, words)
 			q, v := opened(t, to, protected)
 			if v != packet.Continue {

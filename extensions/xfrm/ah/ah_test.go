@@ -14,6 +14,7 @@ import (
 
 	"leveret/appliance/wire"
 	"leveret/extensions/xfrm/algo"
+	"leveret/extensions/xfrm/xfrmtest"
 )
 
 func find(t testing.TB, name string) *algo.Algorithm {
@@ -107,7 +108,7 @@ func TestAlgorithms(t *testing.T) {
 // TestGMAC: RFC 4543 4, put together by hand. The IV is in front of the ICV and covered, the ICV is zero.
 func TestGMAC(t *testing.T) {
 	for _, esn := range []bool{false, true} {
-		key := unhex(t, "000102030405060708090a0b0c0d0e0fdeadbeef")
+		key := xfrmtest.Hex(t, "000102030405060708090a0b0c0d0e0fdeadbeef")
 		s, err := New(Params{SPI: 5, ESN: esn, Auth: algo.GMAC, Key: key, ICV: 16})
 		if err != nil {
 			t.Fatal(err)
@@ -120,7 +121,7 @@ func TestGMAC(t *testing.T) {
 		input := bytes.Clone(pkt)
 		copy(input, []byte{0x60, 0, 0, 0})
 		input[7] = 0
-		want := slices.Concat(unhex(t, "11080000 00000005 00000010 0102030405060708"), make([]byte, 20))
+		want := slices.Concat(xfrmtest.Hex(t, "11080000 00000005 00000010 0102030405060708"), make([]byte, 20))
 		copy(input[off:], want)
 		if esn {
 			input = append(input, 0, 0, 0, 0)
@@ -133,7 +134,7 @@ func TestGMAC(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		copy(want[20:], gcm.Seal(nil, unhex(t, "deadbeef0102030405060708"), nil, input))
+		copy(want[20:], gcm.Seal(nil, xfrmtest.Hex(t, "deadbeef0102030405060708"), nil, input))
 		if !bytes.Equal(pkt[off:off+40], want) {
 			t.Errorf("esn %v: %x\nwant %x", esn, pkt[off:off+40], want)
 		}
@@ -333,7 +334,7 @@ func FuzzAHOpen(f *testing.F) {
 		sas = append(sas, sa(f, name, i%2 == 0))
 	}
 	for _, v := range vectors(f) {
-		pkt := unhex(f, v.Protected)
+		pkt := xfrmtest.Hex(f, v.Protected)
 		off, _ := where(f, pkt)
 		for i := range sas {
 			f.Add(uint8(i), false, v.Seq, pkt, uint16(off), uint16(0), uint8(0))

@@ -4,66 +4,22 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
-	"os"
 	"slices"
-	"strings"
 	"testing"
 
 	"leveret/appliance/wire"
+	"leveret/extensions/xfrm/xfrmtest"
 )
 
-func unhex(t testing.TB, s string) []byte {
+func vectors(t testing.TB) []xfrmtest.Vector {
 	t.Helper()
-	b, err := hex.DecodeString(strings.ReplaceAll(s, " ", ""))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
+	return xfrmtest.Vectors(t, "testdata/ah.json", 9)
 }
 
-func load(t testing.TB, name string, into any) {
+func newSA(t testing.TB, v *xfrmtest.Vector) *SA {
 	t.Helper()
-	raw, err := os.ReadFile("testdata/" + name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := json.Unmarshal(raw, into); err != nil {
-		t.Fatal(err)
-	}
-}
-
-type vector struct {
-	Name, Mode, Auth string
-	AuthKey          string `json:"auth_key"`
-	ICV              int    `json:"icv_len"`
-	Total            int    `json:"ah_total_len"`
-	SPI              uint32
-	Seq              uint64
-	Hi               uint64 `json:"seq_hi"`
-	ESN              bool
-	Plain, Protected string
-	ICVInput         string `json:"icv_input"`
-}
-
-func vectors(t testing.TB) []vector {
-	t.Helper()
-	var out []vector
-	load(t, "ah.json", &out)
-	if len(out) != 9 {
-		t.Fatalf("%d vectors", len(out))
-	}
-	for i := range out {
-		out[i].Seq |= out[i].Hi << 32
-	}
-	return out
-}
-
-func (v *vector) sa(t testing.TB) *SA {
-	t.Helper()
-	name := strings.Replace(v.Auth, "-", "(", 1) + ")"
-	s, err := New(Params{SPI: v.SPI, ESN: v.ESN, Auth: find(t, name), Key: unhex(t, v.AuthKey), ICV: v.ICV})
+	s, err := New(Params{SPI: v.SPI, ESN: v.ESN, Auth: find(t, v.Auth), Key: xfrmtest.Hex(t, v.AuthKey), ICV: v.ICV})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,8 +87,8 @@ func insert(plain []byte, off, field, n int) (pkt []byte, nextHeader uint8) {
 func TestVectors(t *testing.T) {
 	for _, v := range vectors(t) {
 		t.Run(v.Name, func(t *testing.T) {
-			want, plain := unhex(t, v.Protected), unhex(t, v.Plain)
-			s := v.sa(t)
+			want, plain := xfrmtest.Hex(t, v.Protected), xfrmtest.Hex(t, v.Plain)
+			s := newSA(t, &v)
 			off, field := where(t, want)
 			if spi, seq, err := Header(want, off); err != nil || spi != v.SPI || seq != uint32(v.Seq) || s.HeaderLen() != v.Total {
 				t.Errorf("SPI %#x, sequence number %d, %v, length %d", spi, seq, err, s.HeaderLen())
@@ -170,8 +126,8 @@ func TestVectors(t *testing.T) {
 // TestCorrupted: but for what may change on the way, every bit counts, and the length, and the high half of the number.
 func TestCorrupted(t *testing.T) {
 	for _, v := range vectors(t) {
-		s := v.sa(t)
-		want := unhex(t, v.Protected)
+		s := newSA(t, &v)
+		want := xfrmtest.Hex(t, v.Protected)
 		off, _ := where(t, want)
 		want = received(want, off)
 		for bit := range len(want) * 8 {
@@ -214,18 +170,18 @@ func TestCorrupted(t *testing.T) {
 // TestLinux opens what Linux 6.1 sent: AH alone, behind RH2, a Home Address option and both.
 func TestLinux(t *testing.T) {
 	var packets []struct{ Case, Packet string }
-	load(t, "linux.json", &packets)
+	xfrmtest.Load(t, "testdata/linux.json", &packets)
 	if len(packets) != 4 {
 		t.Fatalf("%d packets", len(packets))
 	}
 	for _, p := range packets {
-		pkt := unhex(t, p.Packet)
+		pkt := xfrmtest.Hex(t, p.Packet)
 		off, _ := where(t, pkt)
 		spi, seq, err := Header(pkt, off)
 		if err != nil {
 			t.Fatal(err)
 		}
-		key := unhex(t, "404142434445464748494a4b4c4d4e4f505152535455565758595a5b5c5d5e5f")
+		key := xfrmtest.Hex(t, "404142434445464748494a4b4c4d4e4f505152535455565758595a5b5c5d5e5f")
 		s, err := New(Params{SPI: spi, Auth: find(t, "hmac(sha256)"), Key: key, ICV: 16})
 		if err != nil {
 			t.Fatal(err)

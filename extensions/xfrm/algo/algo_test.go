@@ -3,32 +3,12 @@ package algo
 import (
 	"bytes"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
+
+	"leveret/extensions/xfrm/xfrmtest"
 )
-
-func unhex(t testing.TB, s string) []byte {
-	t.Helper()
-	b, err := hex.DecodeString(strings.ReplaceAll(s, " ", ""))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
-
-func load(t testing.TB, name string, into any) {
-	t.Helper()
-	raw, err := os.ReadFile("testdata/" + name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := json.Unmarshal(raw, into); err != nil {
-		t.Fatal(err)
-	}
-}
 
 func find(t testing.TB, kind Kind, name string) *Algorithm {
 	t.Helper()
@@ -153,17 +133,17 @@ func TestAEAD(t *testing.T) {
 		ICV                         int
 		Key, IV, AAD, Plain, Sealed string
 	}
-	load(t, "aead.json", &vectors)
+	xfrmtest.Load(t, "testdata/aead.json", &vectors)
 	if len(vectors) != 114 {
 		t.Fatalf("%d vectors", len(vectors))
 	}
 	for _, v := range vectors {
-		first, salt, err := find(t, AEAD, v.Name).NewAEAD(unhex(t, v.Key), v.ICV)
+		first, salt, err := find(t, AEAD, v.Name).NewAEAD(xfrmtest.Hex(t, v.Key), v.ICV)
 		if err != nil {
 			t.Fatal(err)
 		}
-		nonce := append(bytes.Clone(salt), unhex(t, v.IV)...)
-		aad, plain, want := unhex(t, v.AAD), unhex(t, v.Plain), unhex(t, v.Sealed)
+		nonce := append(bytes.Clone(salt), xfrmtest.Hex(t, v.IV)...)
+		aad, plain, want := xfrmtest.Hex(t, v.AAD), xfrmtest.Hex(t, v.Plain), xfrmtest.Hex(t, v.Sealed)
 		for _, c := range []AEADCipher{first, first, first.Clone()} {
 			if c.NonceSize() != len(nonce) || c.Overhead() != v.ICV {
 				t.Fatalf("%s %d: nonce %d, overhead %d", v.Name, v.ICV, c.NonceSize(), c.Overhead())
@@ -205,7 +185,7 @@ func TestAEAD(t *testing.T) {
 // TestCipher: values of pyca/cryptography, in place, with a cipher and its clone.
 func TestCipher(t *testing.T) {
 	var vectors []struct{ Name, Key, IV, Plain, Sealed string }
-	load(t, "cipher.json", &vectors)
+	xfrmtest.Load(t, "testdata/cipher.json", &vectors)
 	// RFC 3602 4, case 2; RFC 3686 6, vector 3.
 	vectors = append(vectors, []struct{ Name, Key, IV, Plain, Sealed string }{
 		{"cbc(aes)", "c286696d887c9aa0611bbb3e2025a45a", "562e17996d093d28ddb3ba695a2e6f58",
@@ -217,11 +197,11 @@ func TestCipher(t *testing.T) {
 		{"ecb(cipher_null)", "", "", "0102", "0102"},
 	}...)
 	for _, v := range vectors {
-		c, err := find(t, Enc, v.Name).NewCipher(unhex(t, v.Key))
+		c, err := find(t, Enc, v.Name).NewCipher(xfrmtest.Hex(t, v.Key))
 		if err != nil {
 			t.Fatal(err)
 		}
-		iv, plain, want := unhex(t, v.IV), unhex(t, v.Plain), unhex(t, v.Sealed)
+		iv, plain, want := xfrmtest.Hex(t, v.IV), xfrmtest.Hex(t, v.Plain), xfrmtest.Hex(t, v.Sealed)
 		for _, c := range []Cipher{c, c.Clone()} {
 			for range 2 {
 				b := bytes.Clone(plain)
@@ -263,7 +243,7 @@ func TestMAC(t *testing.T) {
 		{"hmac(sha512)", strings.Repeat("0b", 64), []byte("Hi There"),
 			"637edc6e01dce7e6742a99451aae82df23da3e92439e590e43e761b33e910fb8ac2878ebd5803f6f0b61dbce5e251ff8789a4722c1be65aea45fd464e89f8f5b"},
 	} {
-		m, err := find(t, Auth, v.name).NewMAC(unhex(t, v.key))
+		m, err := find(t, Auth, v.name).NewMAC(xfrmtest.Hex(t, v.key))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"leveret/extensions/xfrm/algo"
+	"leveret/extensions/xfrm/xfrmtest"
 )
 
 func find(t testing.TB, kind algo.Kind, name string) *algo.Algorithm {
@@ -362,8 +363,8 @@ func FuzzESPOpen(f *testing.F) {
 		f.Add(uint8(i), false, uint64(1), bytes.Repeat([]byte{1}, 64), uint16(0), uint8(0))
 	}
 	for _, v := range vectors(f) {
-		pkt := unhex(f, v.Protected)
-		f.Add(uint8(0), false, v.Seq, pkt[v.where(f, pkt):], uint16(0), uint8(0))
+		pkt := xfrmtest.Hex(f, v.Protected)
+		f.Add(uint8(0), false, v.Seq, pkt[where(f, &v, pkt):], uint16(0), uint8(0))
 	}
 	type pair struct{ in, out *SA }
 	var sas []pair

@@ -4,82 +4,22 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"strings"
 	"testing"
 
 	"leveret/appliance/wire"
 	"leveret/extensions/xfrm/algo"
+	"leveret/extensions/xfrm/xfrmtest"
 )
 
-func unhex(t testing.TB, s string) []byte {
+func newSA(t testing.TB, v *xfrmtest.Vector) *SA {
 	t.Helper()
-	b, err := hex.DecodeString(strings.ReplaceAll(s, " ", ""))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
-
-func load(t testing.TB, name string, into any) {
-	t.Helper()
-	raw, err := os.ReadFile("testdata/" + name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := json.Unmarshal(raw, into); err != nil {
-		t.Fatal(err)
-	}
-}
-
-type vector struct {
-	Name, Mode, Enc, Auth string
-	EncKey                string `json:"enc_key"`
-	Salt                  string
-	AuthKey               string `json:"auth_key"`
-	ICV                   int    `json:"icv_len"`
-	SPI                   uint32
-	Seq, SeqHi            uint64
-	ESN                   bool
-	IV                    string
-	TFC                   int      `json:"tfc_pad"`
-	Pad                   int      `json:"pad_len"`
-	UDP                   []uint16 `json:"udp_encap"`
-	Plain, Protected      string
-}
-
-func (v *vector) UnmarshalJSON(b []byte) error {
-	type plain vector
-	hi := struct {
-		Hi uint64 `json:"seq_hi"`
-	}{}
-	if err := json.Unmarshal(b, (*plain)(v)); err != nil {
-		return err
-	}
-	if err := json.Unmarshal(b, &hi); err != nil {
-		return err
-	}
-	v.Seq |= hi.Hi << 32
-	return nil
-}
-
-// names are those of the vectors and ours.
-var names = map[string]string{
-	"aes-gcm": "rfc4106(gcm(aes))", "aes-ccm": "rfc4309(ccm(aes))", "aes-gmac": "rfc4543(gcm(aes))", "chacha20poly1305": "rfc7539esp(chacha20,poly1305)",
-	"aes-cbc": "cbc(aes)", "null": "ecb(cipher_null)",
-	"hmac-sha1": "hmac(sha1)", "hmac-sha256": "hmac(sha256)", "hmac-sha384": "hmac(sha384)", "hmac-sha512": "hmac(sha512)",
-}
-
-func (v *vector) sa(t testing.TB) *SA {
-	t.Helper()
-	p := Params{SPI: v.SPI, ESN: v.ESN, ICV: v.ICV, Key: unhex(t, v.EncKey+v.Salt), AuthKey: unhex(t, v.AuthKey)}
+	p := Params{SPI: v.SPI, ESN: v.ESN, ICV: v.ICV, Key: xfrmtest.Hex(t, v.EncKey+v.Salt), AuthKey: xfrmtest.Hex(t, v.AuthKey)}
 	if v.Auth == "" {
-		p.AEAD = find(t, algo.AEAD, names[v.Enc])
+		p.AEAD = find(t, algo.AEAD, v.Enc)
 	} else {
-		p.Enc, p.Auth = find(t, algo.Enc, names[v.Enc]), find(t, algo.Auth, names[v.Auth])
+		p.Enc, p.Auth = find(t, algo.Enc, v.Enc), find(t, algo.Auth, v.Auth)
 	}
 	s, err := New(p)
 	if err != nil {
@@ -89,7 +29,7 @@ func (v *vector) sa(t testing.TB) *SA {
 }
 
 // where returns where ESP begins in a packet of a vector.
-func (v *vector) where(t testing.TB, pkt []byte) int {
+func where(t testing.TB, v *xfrmtest.Vector, pkt []byte) int {
 	t.Helper()
 	off := wire.IPv6HeaderLen
 	if pkt[0]>>4 == 4 {
@@ -105,15 +45,10 @@ func (v *vector) where(t testing.TB, pkt []byte) int {
 	return off
 }
 
-func vectors(t testing.TB) []vector {
+func vectors(t testing.TB) []xfrmtest.Vector {
 	t.Helper()
-	var out []vector
-	load(t, "esp.json", &out)
-	if len(out) != 20 {
-		t.Fatalf("%d vectors", len(out))
-	}
 	// RFC 7634 appendix A.
-	return append(out, vector{Name: "RFC 7634 A", Mode: "tunnel", Enc: "chacha20poly1305", ICV: 16, SPI: 0x01020304, Seq: 5, Pad: 2,
+	return append(xfrmtest.Vectors(t, "testdata/esp.json", 20), xfrmtest.Vector{Name: "RFC 7634 A", Mode: "tunnel", Enc: "rfc7539esp(chacha20,poly1305)", ICV: 16, SPI: 0x01020304, Seq: 5, Pad: 2,
 		EncKey: "808182838485868788898a8b8c8d8e8f909192939495969798999a9b9c9d9e9f", Salt: "a0a1a2a3", IV: "1011121314151617",
 		Plain: "45000054a6f200004001e778c6336405c000020508005b7a3a080000553bec100007362708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f" +
 			"202122232425262728292a2b2c2d2e2f3031323334353637",
@@ -126,9 +61,9 @@ func vectors(t testing.TB) []vector {
 func TestVectors(t *testing.T) {
 	for _, v := range vectors(t) {
 		t.Run(v.Name, func(t *testing.T) {
-			want := unhex(t, v.Protected)
-			off := v.where(t, want)
-			s := v.sa(t)
+			want := xfrmtest.Hex(t, v.Protected)
+			off := where(t, &v, want)
+			s := newSA(t, &v)
 			if spi, seq, err := Header(want, off); err != nil || spi != v.SPI || seq != uint32(v.Seq) {
 				t.Errorf("SPI %#x, sequence number %d, %v", spi, seq, err)
 			}
@@ -139,7 +74,7 @@ func TestVectors(t *testing.T) {
 			}
 			payload := bytes.Clone(pkt[o.Off : o.Off+o.Len])
 			wantNH, wantPayload := uint8(59), payload // the dummy: any payload
-			switch plain := unhex(t, v.Plain); {
+			switch plain := xfrmtest.Hex(t, v.Plain); {
 			case v.Plain == "":
 			case v.Mode == "transport":
 				wantNH, wantPayload = plain[wire.NextHeaderOffset], plain[wire.IPv6HeaderLen:]
@@ -160,7 +95,7 @@ func TestVectors(t *testing.T) {
 			copy(sealed, want[:off])
 			copy(sealed[off+s.HeaderLen():], payload)
 			p := Payload{Len: len(payload), NextHeader: wantNH}
-			if iv := unhex(t, v.IV); s.counter {
+			if iv := xfrmtest.Hex(t, v.IV); s.counter {
 				err = s.Seal(sealed, off, p, v.Seq, binary.BigEndian.Uint64(iv))
 			} else {
 				copy(sealed[off+fixedLen:], iv)
@@ -176,9 +111,9 @@ func TestVectors(t *testing.T) {
 // TestCorrupted: no bit of SPI to ICV may differ, nor the length, nor the high half of the number.
 func TestCorrupted(t *testing.T) {
 	for _, v := range vectors(t) {
-		want := unhex(t, v.Protected)
-		off := v.where(t, want)
-		s := v.sa(t)
+		want := xfrmtest.Hex(t, v.Protected)
+		off := where(t, &v, want)
+		s := newSA(t, &v)
 		opened := bytes.Clone(want)
 		o, err := s.Open(opened, off, v.Seq)
 		if err != nil {
@@ -220,19 +155,19 @@ func TestCorrupted(t *testing.T) {
 // TestLinux opens what Linux 6.1 sent: plain, behind a Home Address option, and behind RH2, Home Address option and AH.
 func TestLinux(t *testing.T) {
 	var packets []struct{ Case, Packet, Inner string }
-	load(t, "linux.json", &packets)
+	xfrmtest.Load(t, "testdata/linux.json", &packets)
 	if len(packets) != 6 {
 		t.Fatalf("%d packets", len(packets))
 	}
 	for _, p := range packets {
-		pkt := unhex(t, p.Packet)
+		pkt := xfrmtest.Hex(t, p.Packet)
 		var c wire.Chain
 		c.Walk(pkt)
 		spi, seq, err := Header(pkt, c.Off)
 		if c.Proto != wire.ESP || err != nil {
 			t.Fatalf("%s: protocol %d, %v", p.Case, c.Proto, err)
 		}
-		s, err := New(Params{SPI: spi, AEAD: find(t, algo.AEAD, "rfc4106(gcm(aes))"), ICV: 16, Key: unhex(t, "000102030405060708090a0b0c0d0e0fdeadbeef")})
+		s, err := New(Params{SPI: spi, AEAD: find(t, algo.AEAD, "rfc4106(gcm(aes))"), ICV: 16, Key: xfrmtest.Hex(t, "000102030405060708090a0b0c0d0e0fdeadbeef")})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,12 +1,12 @@
 package replay
 
 import (
-	"encoding/json"
 	"math"
-	"os"
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"leveret/extensions/xfrm/xfrmtest"
 )
 
 // receive is what an SA does with the low half of the number of an authentic packet.
@@ -23,19 +23,13 @@ func receive(w *Window, low uint32) (uint64, Verdict) {
 
 // TestVectors: traces that Linux 6.1 judged the same.
 func TestVectors(t *testing.T) {
-	raw, err := os.ReadFile("testdata/replay.json")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var vectors []struct {
 		Window   int
 		ESN      bool
 		StartTop uint64 `json:"start_top"`
 		Trace    [][3]any
 	}
-	if err := json.Unmarshal(raw, &vectors); err != nil {
-		t.Fatal(err)
-	}
+	xfrmtest.Load(t, "testdata/replay.json", &vectors)
 	if len(vectors) != 3 {
 		t.Fatalf("%d vectors", len(vectors))
 	}
