@@ -5,7 +5,7 @@ GO ?= go
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
-FUZZTIME ?= 2s
+FUZZTIME ?= 1s
 
 .PHONY: help build run test long deps check race norace lint fuzz bench e2e cover clean
 
@@ -24,7 +24,7 @@ long: deps check ## everything at full durations (under 60 minutes)
 	LVT_LONG=1 $(GO) test -race -timeout 50m $$($(GO) list ./... | grep -v /test/interop)
 	LVT_LONG=1 $(GO) test -race -timeout 50m ./test/interop/...
 	$(MAKE) norace
-	scripts/fuzz.sh 30s 60s ./extensions/xfrm/esp ./extensions/xfrm/ah ./extensions/xfrm/selector
+	scripts/fuzz.sh 15s 60s ./extensions/xfrm/esp ./extensions/xfrm/ah ./extensions/xfrm/selector
 
 deps: ## install what the tests need (Debian, as root; otherwise says what is missing)
 	scripts/deps.sh
