@@ -1,7 +1,6 @@
 package clock
 
 import (
-	"container/heap"
 	"sync"
 	"time"
 )
@@ -13,8 +12,7 @@ const manualStart = Instant(time.Second)
 type Manual struct {
 	mu     sync.Mutex
 	now    Instant
-	seq    uint64
-	timers timerHeap
+	timers Queue[func()]
 }
 
 // NewManual returns a clock that shows one second.
@@ -37,9 +35,8 @@ func (m *Manual) Wall() time.Time {
 func (m *Manual) AfterFunc(d time.Duration, f func()) Timer {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.seq++
-	t := &manualTimer{m: m, at: m.now.Add(max(d, 0)), seq: m.seq, f: f}
-	heap.Push(&m.timers, t)
+	t := &manualTimer{m, Alarm[func()]{Item: f}}
+	m.timers.Set(&t.alarm, m.now.Add(max(d, 0)))
 	return t
 }
 
@@ -47,10 +44,7 @@ func (m *Manual) AfterFunc(d time.Duration, f func()) Timer {
 func (m *Manual) Deadline() Instant {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if len(m.timers) == 0 {
-		return Never
-	}
-	return m.timers[0].at
+	return m.timers.Next()
 }
 
 // Advance moves the clock by d and makes every call that falls due, each at its own instant and
@@ -61,60 +55,27 @@ func (m *Manual) Advance(d time.Duration) { m.AdvanceTo(m.Now().Add(d)) }
 func (m *Manual) AdvanceTo(end Instant) {
 	for {
 		m.mu.Lock()
-		if len(m.timers) == 0 || m.timers[0].at > end {
+		a := m.timers.Due(end)
+		if a == nil {
 			m.now = max(m.now, end)
 			m.mu.Unlock()
 			return
 		}
-		t := heap.Pop(&m.timers).(*manualTimer)
-		m.now = max(m.now, t.at)
+		m.now = max(m.now, a.When())
+		m.timers.Remove(a)
 		m.mu.Unlock()
-		t.f()
+		a.Item()
 	}
 }
 
 type manualTimer struct {
 	m     *Manual
-	at    Instant
-	seq   uint64
-	f     func()
-	index int // in the heap; -1 once popped
+	alarm Alarm[func()]
 }
 
 // Stop implements [Timer].
 func (t *manualTimer) Stop() bool {
 	t.m.mu.Lock()
 	defer t.m.mu.Unlock()
-	if t.index < 0 {
-		return false
-	}
-	heap.Remove(&t.m.timers, t.index)
-	return true
-}
-
-// timerHeap orders by time, then by age, so that equal times fire in the order they were set.
-type timerHeap []*manualTimer
-
-func (h timerHeap) Len() int { return len(h) }
-func (h timerHeap) Less(i, j int) bool {
-	if h[i].at != h[j].at {
-		return h[i].at < h[j].at
-	}
-	return h[i].seq < h[j].seq
-}
-func (h timerHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].index, h[j].index = i, j
-}
-func (h *timerHeap) Push(x any) {
-	t := x.(*manualTimer)
-	t.index = len(*h)
-	*h = append(*h, t)
-}
-func (h *timerHeap) Pop() any {
-	old := *h
-	t := old[len(old)-1]
-	*h = old[:len(old)-1]
-	t.index = -1
-	return t
+	return t.m.timers.Remove(&t.alarm)
 }

@@ -8,7 +8,6 @@
 package bcache
 
 import (
-	"container/heap"
 	"net/netip"
 	"slices"
 	"time"
@@ -82,8 +81,7 @@ type entry struct {
 	lost     int           // unreachable messages in a row
 	lostAt   clock.Instant // the first of them
 
-	deadline   clock.Instant
-	at         int    // in the heap
+	timer      clock.Alarm[*entry]
 	prev, next *entry // in the list of use, of registered bindings of correspondents
 }
 
@@ -101,7 +99,7 @@ type Cache struct {
 	entries  map[Key]*entry
 	homes    map[netip.Addr]int // how many bindings hold for a home address
 	networks map[netip.Prefix]*entry
-	heap     deadlines
+	timers   clock.Queue[*entry]
 	used     entry // head of the list of use: next is the one used last
 	peers    int
 	home     int
@@ -178,7 +176,7 @@ func (c *Cache) Restore(now clock.Instant, b Binding) bool {
 			return false
 		}
 	}
-	e := &entry{Binding: b, refresh: clock.Never, at: -1, keep: b.State == Ended && b.Until == clock.Never}
+	e := &entry{Binding: b, refresh: clock.Never, keep: b.State == Ended && b.Until == clock.Never}
 	e.Networks = slices.Clone(b.Networks)
 	c.insert(e)
 	if e.State == Registered {
@@ -268,9 +266,7 @@ func (c *Cache) end(now clock.Instant, e *entry, deleted bool) {
 
 // forget removes an entry that is not in the list of use.
 func (c *Cache) forget(e *entry) {
-	if e.at >= 0 {
-		heap.Remove(&c.heap, e.at)
-	}
+	c.timers.Remove(&e.timer)
 	delete(c.entries, e.Key)
 	switch {
 	case e.Home:

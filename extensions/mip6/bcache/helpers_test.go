@@ -196,11 +196,8 @@ func (r *rig) check() {
 		if (e.next != nil) != (e.State == Registered && !e.Home) {
 			r.t.Errorf("%v %v: in the list of use %v", k, e.State, e.next != nil)
 		}
-		if (e.at >= 0) != (e.deadline != clock.Never) || e.at >= 0 && c.heap[e.at] != e {
-			r.t.Errorf("%v: at %d of the heap", k, e.at)
-		}
-		if e.deadline != clock.Earliest(e.Until, e.refresh) {
-			r.t.Errorf("%v: deadline %v", k, e.deadline)
+		if at := e.timer.When(); at != clock.Earliest(e.Until, e.refresh) {
+			r.t.Errorf("%v: deadline %v", k, at)
 		}
 	}
 	for e := c.used.next; e != &c.used; e = e.next {

@@ -86,7 +86,7 @@ func (c *Cache) tentative(e *entry, p *pending) Outcome {
 		o.Before = e.binding()
 	}
 	if e == nil || !e.Home {
-		next := &entry{Binding: Binding{Key: r.key, Home: true}, at: -1}
+		next := &entry{Binding: Binding{Key: r.key, Home: true}}
 		if e != nil { // the memory of a binding as correspondent goes on in this one
 			next.replay = e.replay
 			c.forget(e)

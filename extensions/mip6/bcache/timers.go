@@ -1,7 +1,6 @@
 package bcache
 
 import (
-	"container/heap"
 	"net/netip"
 	"time"
 
@@ -20,49 +19,14 @@ const (
 	lostWithin = time.Minute
 )
 
-// deadlines is a heap of entries, the earliest first.
-type deadlines []*entry
-
-func (d deadlines) Len() int           { return len(d) }
-func (d deadlines) Less(i, j int) bool { return d[i].deadline < d[j].deadline }
-func (d deadlines) Swap(i, j int) {
-	d[i], d[j] = d[j], d[i]
-	d[i].at, d[j].at = i, j
-}
-func (d *deadlines) Push(x any) {
-	e := x.(*entry)
-	e.at = len(*d)
-	*d = append(*d, e)
-}
-func (d *deadlines) Pop() any {
-	old := *d
-	e := old[len(old)-1]
-	old[len(old)-1] = nil
-	*d, e.at = old[:len(old)-1], -1
-	return e
-}
-
 // schedule puts an entry where its next deadline belongs.
 func (c *Cache) schedule(e *entry) {
-	e.deadline = clock.Earliest(e.Until, e.refresh)
-	switch {
-	case e.deadline == clock.Never && e.at >= 0:
-		heap.Remove(&c.heap, e.at)
-	case e.deadline == clock.Never:
-	case e.at >= 0:
-		heap.Fix(&c.heap, e.at)
-	default:
-		heap.Push(&c.heap, e)
-	}
+	e.timer.Item = e
+	c.timers.Set(&e.timer, clock.Earliest(e.Until, e.refresh))
 }
 
 // Deadline returns when [Cache.Tick] has something to do.
-func (c *Cache) Deadline() clock.Instant {
-	if len(c.heap) == 0 {
-		return clock.Never
-	}
-	return c.heap[0].deadline
-}
+func (c *Cache) Deadline() clock.Instant { return c.timers.Next() }
 
 // Event is what time has brought about.
 type Event struct {
@@ -75,8 +39,8 @@ type Event struct {
 // Tick does what is due: bindings end, and those of correspondents in use ask for a refresh. Home agents stop
 // what they do for an ended home registration.
 func (c *Cache) Tick(now clock.Instant) (events []Event) {
-	for len(c.heap) > 0 && c.heap[0].deadline <= now {
-		e := c.heap[0]
+	for a := c.timers.Due(now); a != nil; a = c.timers.Due(now) {
+		e := a.Item
 		switch {
 		case e.Until > now:
 			if e.LastUsed != 0 && now.Sub(e.LastUsed) <= recentUse && e.requests < MaxRefreshRequests {

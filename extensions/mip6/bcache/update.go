@@ -233,7 +233,7 @@ func (c *Cache) addPeer(r *request, claim rr.Claim) Outcome {
 		c.peers++
 		o.Change = Added
 	default:
-		e = &entry{Binding: Binding{Key: r.key}, at: -1}
+		e = &entry{Binding: Binding{Key: r.key}}
 		c.insert(e)
 		o.Change = Added
 	}

@@ -27,7 +27,7 @@ type Cache struct {
 	vars      Vars
 	draw      func() float64 // uniform in [0, 1)
 	entries   map[netip.Addr]*Entry
-	timers    timerHeap
+	timers    clock.Queue[*Entry]
 	reachable time.Duration
 	redraw    clock.Instant
 	pending   int                   // entries in INCOMPLETE
@@ -80,18 +80,17 @@ func (c *Cache) All() []*Entry {
 }
 
 // Deadline returns when Tick is due, or clock.Never.
-func (c *Cache) Deadline() clock.Instant {
-	if len(c.timers) == 0 {
-		return clock.Never
-	}
-	return c.timers[0].deadline
-}
+func (c *Cache) Deadline() clock.Instant { return c.timers.Next() }
 
 // Tick fires the timers that are due. A clock that has jumped far fires each of them once: what
 // follows is armed from now.
 func (c *Cache) Tick(now clock.Instant, out []Effect) []Effect {
-	for n := len(c.timers); n > 0 && len(c.timers) > 0 && c.timers[0].deadline <= now; n-- {
-		e := c.timers[0]
+	for n := c.timers.Len(); n > 0; n-- {
+		a := c.timers.Due(now)
+		if a == nil {
+			break
+		}
+		e := a.Item
 		t := Timeout
 		switch e.State {
 		case Incomplete:
@@ -422,7 +421,8 @@ func (c *Cache) enter(e *Entry, s State) {
 
 func (c *Cache) insert(a netip.Addr) *Entry {
 	c.seq++
-	e := &Entry{Addr: a, deadline: clock.Never, index: -1, seq: c.seq}
+	e := &Entry{Addr: a, seq: c.seq}
+	e.timer.Item = e
 	c.entries[a] = e
 	return e
 }

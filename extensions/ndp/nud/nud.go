@@ -190,13 +190,12 @@ type Entry struct {
 
 	Confirmed, Used, Updated clock.Instant // for neigh -s; zero = never
 
-	deadline clock.Instant // clock.Never = none
-	index    int           // in the heap; -1 = not there
-	class    int           // of eviction, and its place there; nil = not to be evicted
-	place    *list.Element
-	inUse    bool // packets were sent since the present state was entered, or since the last solicitation in it
-	queue    []any
-	seq      uint64 // order of making
+	timer clock.Alarm[*Entry]
+	class int // of eviction, and its place there; nil = not to be evicted
+	place *list.Element
+	inUse bool // packets were sent since the present state was entered, or since the last solicitation in it
+	queue []any
+	seq   uint64 // order of making
 }
 
 // Effect is one thing the runtime has to do.

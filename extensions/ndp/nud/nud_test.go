@@ -300,8 +300,8 @@ func TestEveryPairIsARowOrIgnored(t *testing.T) {
 					if e.State == Incomplete {
 						pending++
 					}
-					if e.State.timed() != (e.deadline != clock.Never) || e.State.timed() != (e.index >= 0) {
-						rt.Fatalf("%s has deadline %d", e.State, e.deadline)
+					if e.State.timed() != (e.timer.When() != clock.Never) {
+						rt.Fatalf("%s has deadline %d", e.State, e.timer.When())
 					}
 					if (e.State >= Reachable && e.State <= Unreachable) != e.HasLLA {
 						rt.Fatalf("%s has address %v", e.State, e.HasLLA)

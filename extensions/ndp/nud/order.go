@@ -1,10 +1,6 @@
 package nud
 
-import (
-	"container/heap"
-
-	"leveret/appliance/clock"
-)
+import "leveret/appliance/clock"
 
 // The classes of entries that may be evicted, in this order.
 const (
@@ -61,42 +57,4 @@ func (c *Cache) room(known bool, out *[]Effect) bool {
 }
 
 // arm sets an entry's deadline.
-func (c *Cache) arm(e *Entry, at clock.Instant) {
-	e.deadline = at
-	switch {
-	case at == clock.Never && e.index >= 0:
-		heap.Remove(&c.timers, e.index)
-	case at == clock.Never:
-	case e.index >= 0:
-		heap.Fix(&c.timers, e.index)
-	default:
-		heap.Push(&c.timers, e)
-	}
-}
-
-// timerHeap orders by deadline, then by age, so that a run is the same every time.
-type timerHeap []*Entry
-
-func (h timerHeap) Len() int { return len(h) }
-func (h timerHeap) Less(i, j int) bool {
-	if h[i].deadline != h[j].deadline {
-		return h[i].deadline < h[j].deadline
-	}
-	return h[i].seq < h[j].seq
-}
-func (h timerHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].index, h[j].index = i, j
-}
-func (h *timerHeap) Push(x any) {
-	e := x.(*Entry)
-	e.index = len(*h)
-	*h = append(*h, e)
-}
-func (h *timerHeap) Pop() any {
-	old := *h
-	e := old[len(old)-1]
-	*h = old[:len(old)-1]
-	e.index = -1
-	return e
-}
+func (c *Cache) arm(e *Entry, at clock.Instant) { c.timers.Set(&e.timer, at) }

@@ -1,7 +1,6 @@
 package sad
 
 import (
-	"container/heap"
 	"fmt"
 	"net/netip"
 	"time"
@@ -37,15 +36,14 @@ type DB struct {
 	waiting   map[want]*State   // larval states
 	bySeq     map[uint32]*State // those of an ACQUIRE
 	seq       uint32            // of the last ACQUIRE
-	timers    timers
+	timers    clock.Queue[*entry]
 }
 
 // entry is what the owner knows of a state through all generations of it.
 type entry struct {
 	s          *State
 	prev, next *entry // newer, older
-	deadline   clock.Instant
-	pos        int // in timers; -1 = not there
+	timer      clock.Alarm[*entry]
 }
 
 // New returns an empty database.
@@ -237,7 +235,8 @@ func (db *DB) Flush(p proto.Proto) (gone []*State) {
 
 // insert puts a state in, as the newest; s is the database's from here.
 func (db *DB) insert(now clock.Instant, s *State, km KM, work Work) *State {
-	e := &entry{s: s, pos: -1}
+	e := &entry{s: s}
+	e.timer.Item = e
 	s.KM, s.Live = km, &Live{Added: now, Work: work, own: e}
 	s.Live.oseq.Store(s.ReplayOSeq)
 	db.link(e)
@@ -332,9 +331,7 @@ func (db *DB) remove(s *State) {
 	e := s.Live.own
 	s.Live.status.Or(dead)
 	db.unlink(e)
-	if e.pos >= 0 {
-		heap.Remove(&db.timers, e.pos)
-	}
+	db.timers.Remove(&e.timer)
 	db.unindex(s)
 	db.n--
 	if s.KM == Acq {

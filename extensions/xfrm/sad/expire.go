@@ -1,10 +1,6 @@
 package sad
 
-import (
-	"container/heap"
-
-	"leveret/appliance/clock"
-)
+import "leveret/appliance/clock"
 
 // Expire is that a state has reached a limit: the soft one, once, to be replaced; or the hard one, with
 // which it has left the database. A larval state that nobody answered is a hard one with KM Acq.
@@ -13,49 +9,8 @@ type Expire struct {
 	Hard  bool
 }
 
-// timers is a heap by deadline; a state that has none is not in it.
-type timers []*entry
-
-// Len implements heap.Interface.
-func (t timers) Len() int { return len(t) }
-
-// Less implements heap.Interface.
-func (t timers) Less(i, j int) bool { return t[i].deadline < t[j].deadline }
-
-// Swap implements heap.Interface.
-func (t timers) Swap(i, j int) {
-	t[i], t[j] = t[j], t[i]
-	t[i].pos, t[j].pos = i, j
-}
-
-// Push implements heap.Interface.
-func (t *timers) Push(x any) {
-	e := x.(*entry)
-	e.pos = len(*t)
-	*t = append(*t, e)
-}
-
-// Pop implements heap.Interface.
-func (t *timers) Pop() any {
-	old := *t
-	e := old[len(old)-1]
-	old[len(old)-1] = nil
-	*t, e.pos = old[:len(old)-1], -1
-	return e
-}
-
 // arm sets the timer of a state to when something is next to be done.
-func (db *DB) arm(now clock.Instant, e *entry) {
-	e.deadline = db.next(now, e.s)
-	switch {
-	case e.deadline != clock.Never && e.pos >= 0:
-		heap.Fix(&db.timers, e.pos)
-	case e.deadline != clock.Never:
-		heap.Push(&db.timers, e)
-	case e.pos >= 0:
-		heap.Remove(&db.timers, e.pos)
-	}
-}
+func (db *DB) arm(now clock.Instant, e *entry) { db.timers.Set(&e.timer, db.next(now, e.s)) }
 
 // limits returns when the time of a state is over, softly and hard; used is when its first packet was,
 // 0 = there was none.
@@ -97,17 +52,12 @@ func (db *DB) next(now clock.Instant, s *State) clock.Instant {
 }
 
 // NextDeadline returns when Expire is to be called, [clock.Never] if no state ends.
-func (db *DB) NextDeadline() clock.Instant {
-	if len(db.timers) == 0 {
-		return clock.Never
-	}
-	return db.timers[0].deadline
-}
+func (db *DB) NextDeadline() clock.Instant { return db.timers.Next() }
 
 // Expire appends to out which states have reached a limit of time, and deletes those whose was a hard one.
 func (db *DB) Expire(now clock.Instant, out []Expire) []Expire {
-	for len(db.timers) > 0 && db.timers[0].deadline <= now {
-		s := db.timers[0].s
+	for a := db.timers.Due(now); a != nil; a = db.timers.Due(now) {
+		s := a.Item.s
 		used, _ := s.Live.Used()
 		soft, hard := db.limits(s, used)
 		switch {

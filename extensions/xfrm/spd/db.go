@@ -29,7 +29,7 @@ type DB struct {
 	nextIndex uint32
 
 	newUsage func() Usage
-	timers   timers
+	timers   clock.Queue[*node]
 }
 
 // node is a policy in the database.
@@ -37,9 +37,8 @@ type node struct {
 	*entry
 	linked uint64 // when it was put in or replaced
 
-	deadline clock.Instant
-	pos      int  // in the heap of deadlines, -1 = it has none
-	told     bool // that its soft limit is reached
+	timer clock.Alarm[*node]
+	told  bool // that its soft limit is reached
 }
 
 // New returns an empty database. seed is random and secret: where an attacker has a say in what policies
@@ -100,10 +99,11 @@ func (d *DB) put(now clock.Instant, p Policy, replace bool) (*Policy, error) {
 			e.seq = old.seq
 		}
 		d.table(&p).remove(d, old.entry)
-		d.disarm(old)
+		d.timers.Remove(&old.timer)
 	}
 	d.table(&p).insert(d, e)
-	n := &node{entry: e, linked: d.seq, pos: -1}
+	n := &node{entry: e, linked: d.seq}
+	n.timer.Item = n
 	d.byKey[key], d.byIndex[p.Index] = n, n
 	d.arm(now, n)
 	d.changed()
@@ -219,7 +219,7 @@ func (d *DB) drop(n *node) {
 	d.table(n.policy).remove(d, n.entry)
 	delete(d.byKey, n.policy.Key())
 	delete(d.byIndex, n.policy.Index)
-	d.disarm(n)
+	d.timers.Remove(&n.timer)
 	d.changed()
 }
 

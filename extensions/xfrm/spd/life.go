@@ -1,7 +1,6 @@
 package spd
 
 import (
-	"container/heap"
 	"math"
 	"time"
 
@@ -22,37 +21,6 @@ type Usage interface {
 type Expire struct {
 	Policy *Policy
 	Hard   bool
-}
-
-// timers is a heap by deadline; a policy that has none is not in it.
-type timers []*node
-
-// Len implements heap.Interface.
-func (t timers) Len() int { return len(t) }
-
-// Less implements heap.Interface.
-func (t timers) Less(i, j int) bool { return t[i].deadline < t[j].deadline }
-
-// Swap implements heap.Interface.
-func (t timers) Swap(i, j int) {
-	t[i], t[j] = t[j], t[i]
-	t[i].pos, t[j].pos = i, j
-}
-
-// Push implements heap.Interface.
-func (t *timers) Push(x any) {
-	n := x.(*node)
-	n.pos = len(*t)
-	*t = append(*t, n)
-}
-
-// Pop implements heap.Interface.
-func (t *timers) Pop() any {
-	old := *t
-	n := old[len(old)-1]
-	old[len(old)-1] = nil
-	*t, n.pos = old[:len(old)-1], -1
-	return n
 }
 
 // Note notes that a policy was used.
@@ -113,36 +81,16 @@ func (d *DB) arm(now clock.Instant, n *node) {
 			at = clock.Earliest(at, after(now, p.Lifetime.SoftUse))
 		}
 	}
-	n.deadline = at
-	switch {
-	case at != clock.Never && n.pos >= 0:
-		heap.Fix(&d.timers, n.pos)
-	case at != clock.Never:
-		heap.Push(&d.timers, n)
-	case n.pos >= 0:
-		heap.Remove(&d.timers, n.pos)
-	}
-}
-
-// disarm forgets the timer of a policy.
-func (d *DB) disarm(n *node) {
-	if n.pos >= 0 {
-		heap.Remove(&d.timers, n.pos)
-	}
+	d.timers.Set(&n.timer, at)
 }
 
 // NextDeadline returns when Expire is to be called, [clock.Never] if no policy ends.
-func (d *DB) NextDeadline() clock.Instant {
-	if len(d.timers) == 0 {
-		return clock.Never
-	}
-	return d.timers[0].deadline
-}
+func (d *DB) NextDeadline() clock.Instant { return d.timers.Next() }
 
 // Expire appends to out which policies have reached a limit, and deletes those whose was a hard one.
 func (d *DB) Expire(now clock.Instant, out []Expire) []Expire {
-	for len(d.timers) > 0 && d.timers[0].deadline <= now {
-		n := d.timers[0]
+	for a := d.timers.Due(now); a != nil; a = d.timers.Due(now) {
+		n := a.Item
 		soft, hard := n.policy.limits(n.policy.used())
 		switch {
 		case hard <= now:

@@ -114,7 +114,7 @@ func TestReplace(t *testing.T) {
 		if before.Gen() == d.Snapshot().Gen() || before.Lookup(Out, false, &f, 0).Templates[0] != esp {
 			t.Errorf("%d: the snapshot has changed", n)
 		}
-		if soft := d.Expire(t0.Add(6*time.Second), nil); len(soft) != 0 || d.NextDeadline() != t0.Add(10*time.Second) || d.timers[0].policy != p {
+		if soft := d.Expire(t0.Add(6*time.Second), nil); len(soft) != 0 || d.NextDeadline() != t0.Add(10*time.Second) || d.timers.Due(d.NextDeadline()).Item.policy != p {
 			t.Errorf("%d: told again, or it does not end: %v", n, soft)
 		}
 		if got := found(t, d, Out, f); !slices.Equal(got, want) {
