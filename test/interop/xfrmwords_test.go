@@ -15,7 +15,7 @@ import (
 )
 
 // xfrmStates and xfrmPolicies are given to ip in the VM and to leveret in the same words: every mode, kind of algorithm,
-// form of a selector, flag, mark, limit and template.
+// form of a selector, flag, mark, limit, template, home address and if_id.
 var (
 	xfrmStates = strings.Split(strings.TrimSpace(`
 src fd00::1 dst fd00::2 proto esp spi 0x1000 mode transport aead 'rfc4106(gcm(aes))' 0x000102030405060708090a0b0c0d0e0fdeadbeef 128
@@ -36,7 +36,15 @@ src fd00::1 dst fd00::2 proto esp spi 0x100e sel proto mobility-header type 5 ae
 src fd00::1 dst fd00::2 proto esp spi 0x100f sel proto gre key 1.2.3.4 aead 'rfc4106(gcm(aes))' 0x000102030405060708090a0b0c0d0e0fdeadbeef 128
 src fd00::3 dst fd00::4 proto esp spi 0xfffffffe mode tunnel aead 'rfc4309(ccm(aes))' 0x000102030405060708090a0b0c0d0e0fdeadbe 128
 src fd00::3 dst fd00::4 proto esp spi 0x1011 enc 'rfc3686(ctr(aes))' 0x000102030405060708090a0b0c0d0e0f10111213 auth-trunc 'hmac(sha256)' 0x000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f 128
-src fd00::3 dst fd00::4 proto esp spi 0x1012 mode tunnel aead 'rfc4543(gcm(aes))' 0x000102030405060708090a0b0c0d0e0fdeadbeef 128`), "\n")
+src fd00::3 dst fd00::4 proto esp spi 0x1012 mode tunnel aead 'rfc4543(gcm(aes))' 0x000102030405060708090a0b0c0d0e0fdeadbeef 128
+src fd00::5 dst fd00::6 proto hao mode ro coa fd00:c::5
+src fd00::5 dst fd00::7 proto hao mode ro reqid 7 coa fd00:c::5 sel src fd00::5 dst fd00::7 proto udp dport 53 limit packet-hard 1000
+src :: dst fd00::6 proto hao mode ro flag wildrecv coa ::
+src fd00::6 dst fd00::5 proto route2 mode ro coa fd00:c::5
+src fd00::7 dst fd00::5 proto route2 mode ro mark 3 mask 0xff output-mark 4 mask 0xf if_id 9 coa fd00:c::5 limit time-hard 9000
+src :: dst fd00::5 proto route2 mode ro flag wildrecv coa fd00:c::5
+src fd00::1 dst fd00::2 proto esp spi 0x1013 mode tunnel if_id 5 aead 'rfc4106(gcm(aes))' 0x000102030405060708090a0b0c0d0e0fdeadbeef 128
+src fd00::1 dst fd00::2 proto ah spi 0x1014 if_id 0xffffffff auth-trunc 'hmac(sha256)' 0x000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f 128`), "\n")
 
 	xfrmPolicies = strings.Split(strings.TrimSpace(`
 dir out
@@ -70,7 +78,18 @@ dir out dst fd00:a:2::/64 tmpl src fd00::1 dst fd00::2 proto esp spi 0x1234 mode
 dir in dst fd00:a:3::/64 tmpl src fd00::1 dst fd00::2 proto esp mode tunnel level use
 dir out dst fd00:a:4::/64 tmpl src fd00::1 dst fd00::2 proto esp mode beet
 dir in dst fd00:a:5::/64 priority 3 flag icmp mark 7 mask 0xf tmpl src fd00::1 dst fd00::2 proto esp mode tunnel reqid 16385 tmpl proto ah spi 0x100
-dir in dst fd00:a:6::/64 tmpl proto esp tmpl proto esp tmpl proto esp tmpl proto esp tmpl proto esp tmpl proto esp`), "\n")
+dir in dst fd00:a:6::/64 tmpl proto esp tmpl proto esp tmpl proto esp tmpl proto esp tmpl proto esp tmpl proto esp
+dir out src fd00::5 dst fd00::6 ptype sub tmpl proto hao mode ro level use
+dir in src fd00::6 dst fd00::5 ptype sub priority 4 tmpl src fd00::6 dst fd00::5 proto route2 mode ro level use
+dir out dst fd00:d::/64 proto mobility-header type 5 ptype sub priority 7 tmpl proto hao mode ro reqid 3 level use
+dir out dst fd00:d:1::/64 ptype sub tmpl proto route2 mode ro level use tmpl proto hao mode ro level use
+dir out dst fd00:d:2::/64 ptype sub flag icmp tmpl proto hao mode ro tmpl src fd00::1 dst fd00::2 proto route2 mode ro level required
+dir in dst fd00:d:3::/64 ptype sub priority 2 tmpl proto route2 mode in_trigger level use
+dir out dst fd00:d:4::/64 ptype sub tmpl proto hao mode in_trigger
+dir out dst fd00:d:5::/64 tmpl proto hao mode ro level use tmpl proto esp
+dir out dst fd00:d:6::/64 if_id 5
+dir out dst fd00:d:6::/64 if_id 0xffffffff priority 3 tmpl src fd00::1 dst fd00::2 proto esp mode tunnel reqid 5
+dir fwd dst fd00:d:6::/64 ptype sub if_id 6 mark 1 mask 3 tmpl src fd00::1 dst fd00::2 proto esp mode tunnel`), "\n")
 )
 
 // xfrmPair is ip in the VM and leveret, which get the same words.
@@ -232,6 +251,39 @@ state update src fd00::1 dst fd00::2 proto esp spi 0x3001 mode tunnel reqid 1 ae
 state delete src fd00::1 dst fd00::2 proto esp spi 0x1000
 state delete src fd00::1 dst fd00::2 proto esp spi 0x1000
 state deleteall src fd00::3
+state get src fd00::5 dst fd00::6 proto hao
+-s state get src fd00::7 dst fd00::5 proto route2 mark 3 mask 0xff
+state get src fd00::7 dst fd00::5 proto route2
+state get dst fd00::5 proto route2
+state get src fd00::9 dst fd00::5 proto route2
+state list proto hao
+state list mode ro
+state list flag wildrecv
+state list proto route2 src fd00::6
+state list mode in_trigger
+state add src fd00::5 dst fd00::6 proto hao mode ro coa fd00:c::6
+state update src fd00::5 dst fd00::6 proto hao mode ro coa fd00:c::6 limit time-hard 5000
+state update src fd00::5 dst fd00::8 proto hao mode ro coa fd00:c::6
+state add src fd00::1 dst fd00::2 proto esp spi 0x1013 mode tunnel if_id 6 aead 'rfc4106(gcm(aes))' 0x000102030405060708090a0b0c0d0e0fdeadbeef 128
+state update src fd00::1 dst fd00::2 proto esp spi 0x1013 mode tunnel if_id 6 aead 'rfc4106(gcm(aes))' 0x000102030405060708090a0b0c0d0e0fdeadbeef 128
+state get src fd00::1 dst fd00::2 proto esp spi 0x1013
+state get src fd00::1 dst fd00::2 proto esp spi 0x1013 if_id 6
+state delete src fd00::6 dst fd00::5 proto route2
+state delete src fd00::6 dst fd00::5 proto route2
+state delete dst fd00::6 proto hao
+state deleteall proto hao src fd00::5 dst fd00::7
+state add src fd00::9 dst fd00::6 proto hao mode ro
+state add src fd00::9 dst fd00::6 proto hao coa fd00:c::9
+state add src fd00::9 dst fd00::6 proto hao mode tunnel coa fd00:c::9
+state add src fd00::9 dst fd00::6 proto hao mode in_trigger coa fd00:c::9
+state add src fd00::9 dst fd00::6 proto hao mode ro coa
+state add src fd00::9 dst fd00::6 proto hao mode ro coa x
+state add src fd00::9 dst fd00::6 proto hao mode ro coa 192.0.2.1
+state add coa x src fd00::9 dst fd00::6 proto hao mode ro
+state add src fd00::9 dst fd00::6 proto route2 spi 5 mode ro coa fd00:c::9
+state add src fd00::9 dst fd00::6 proto route2 mode ro coa fd00:c::9 enc 'ecb(cipher_null)' ''
+state add src fd00::9 dst fd00::6 proto esp spi 0x2000 coa fd00:c::9 aead 'rfc4106(gcm(aes))' 0x000102030405060708090a0b0c0d0e0fdeadbeef 128
+state add src fd00::9 dst fd00::6 proto esp spi 0x2000 if_id x
 state add
 state add src
 state add src xyz dst fd00::2 proto esp spi 5
@@ -277,6 +329,25 @@ policy setdefault in block out accept
 policy getdefault
 policy setdefault in accept
 policy getdefault
+policy get dir out src fd00::5 dst fd00::6 ptype sub
+policy get dir out src fd00::5 dst fd00::6
+-s policy get dir out dst fd00:d:6::/64 if_id 5
+policy get dir out dst fd00:d:6::/64
+policy get dir fwd dst fd00:d:6::/64 ptype sub if_id 6 mark 1 mask 3
+policy list if_id 5
+policy list ptype sub dir out
+policy list ptype main proto mobility-header
+policy add dir out src fd00::5 dst fd00::6 ptype sub tmpl proto route2 mode ro
+policy add dir out src fd00::5 dst fd00::6 tmpl proto esp
+policy update dir out src fd00::5 dst fd00::6 ptype sub priority 9 tmpl proto route2 mode ro level use
+policy update dir out dst fd00:d:6::/64 if_id 5 priority 9 tmpl proto esp
+policy update dir out dst fd00:d:6::/64 if_id 7 priority 9
+policy delete dir out dst fd00:d:6::/64 if_id 5
+policy delete dir out dst fd00:d:6::/64 if_id 5
+policy delete dir in src fd00::6 dst fd00::5 ptype sub
+policy add dir out dst fd00:c::/64 if_id x
+policy add dir out dst fd00:c::/64 ptype sub ptype main
+policy add dir out dst fd00:c::/64 tmpl proto hao spi 5 mode ro
 policy add
 policy add dir
 policy add dir up

@@ -118,10 +118,10 @@ func (db *DB) taken(s *State, leaves map[*State]bool) bool {
 }
 
 // Get returns the newest state of an ID whose mark takes the given one. A source that is given has to be
-// the state's, also where packets are not compared with it; protocols without an SPI need it.
+// the state's, also where packets are not compared with it; without an SPI it is of the name, and :: if it is not given.
 func (db *DB) Get(id ID, saddr netip.Addr, mark Mark) (*State, error) {
 	if !id.Proto.HasSPI() && !saddr.IsValid() {
-		return nil, fmt.Errorf("%w: %s states have a src", ErrInvalid, id.Proto)
+		saddr = netip.IPv6Unspecified()
 	}
 	s := db.find(&id, saddr, func(o *State) bool {
 		return o.Mark.matches(mark.Value&mark.Mask) && (!saddr.IsValid() || o.SAddr == saddr)

@@ -110,6 +110,7 @@ func TestKeys(t *testing.T) {
 		{hao("fd00::1", "fd00::9"), nil},
 		{hao("fd00::5", "fd00::9"), nil},
 		{hao("fd00::5", "fd00::8"), ErrExist},
+		{hao("::", "fd00::9"), nil},
 	} {
 		if _, _, err := db.Add(t0, c.s); !errors.Is(err, c.want) {
 			t.Errorf("%d: %v, want %v", i, err, c.want)
@@ -119,7 +120,7 @@ func TestKeys(t *testing.T) {
 	for _, s := range db.List() {
 		list = append(list, s.Mark.Value)
 	}
-	if want := []uint32{0, 0, 0, 0, 0, 0, 0, 6, 5}; !slices.Equal(list, want) {
+	if want := []uint32{0, 0, 0, 0, 0, 0, 0, 0, 6, 5}; !slices.Equal(list, want) {
 		t.Errorf("listed %v, want the newest first", list)
 	}
 
@@ -137,11 +138,13 @@ func TestKeys(t *testing.T) {
 		{id, addr("fd00::9"), Mark{}, nil},
 		{id, here, Mark{6, 0xffffffff}, nil},
 		{ID{addr("fd00::2"), 0x1002, proto.ESP}, none, Mark{}, ErrNotFound},
-		{ID{addr("fd00::2"), 0, proto.HAO}, none, Mark{}, ErrInvalid},
+		{ID{addr("fd00::2"), 0, proto.HAO}, none, Mark{}, nil},
+		{ID{addr("fd00::2"), 0, proto.Route2}, none, Mark{}, ErrNotFound},
 		{ID{addr("fd00::2"), 0, proto.HAO}, addr("fd00::5"), Mark{}, nil},
 		{ID{addr("fd00::2"), 0, proto.HAO}, addr("fd00::6"), Mark{}, ErrNotFound},
 	} {
-		if s, err := db.Get(c.id, c.saddr, c.mark); !errors.Is(err, c.want) || err == nil && c.saddr.IsValid() && s.SAddr != c.saddr {
+		if s, err := db.Get(c.id, c.saddr, c.mark); !errors.Is(err, c.want) || err == nil && c.saddr.IsValid() && s.SAddr != c.saddr ||
+			err == nil && c.id.Proto == proto.HAO && !c.saddr.IsValid() && !s.SAddr.IsUnspecified() {
 			t.Errorf("get %d: %v, want %v", i, err, c.want)
 		}
 	}
@@ -150,7 +153,7 @@ func TestKeys(t *testing.T) {
 			t.Errorf("delete %d: %v, want %v", i, err, want)
 		}
 	}
-	if gone := db.Flush(proto.HAO); len(gone) != 2 || db.Count() != 5 {
+	if gone := db.Flush(proto.HAO); len(gone) != 3 || db.Count() != 5 {
 		t.Errorf("flush: %d gone, %d left", len(gone), db.Count())
 	}
 	if gone := db.Flush(0); len(gone) != 5 || db.Count() != 0 || len(db.List()) != 0 || db.Snapshot().Len() != 0 {

@@ -86,6 +86,7 @@ func (p *parser) id(w string) error {
 	p.ids = true
 	s := &p.r.State
 	s.SAddr, s.DAddr, s.Proto, s.SPI = id.Src, id.Dst, id.Proto, id.SPI
+	p.Inet6 = id.Src.Is6() || id.Dst.Is6()
 	return err
 }
 

@@ -33,6 +33,7 @@ type Reader struct {
 	Words []string
 	At    int                      // of the word being read
 	Link  func(string) (int, bool) // the number of a link's name
+	Inet6 bool                     // addresses are of IPv6, as those before them are
 }
 
 // More reports whether there is a word to be read.
@@ -103,15 +104,19 @@ func (r *Reader) Prefix() (netip.Prefix, error) {
 		return netip.Prefix{}, Wrong(w, fmt.Sprintf("value after %q has an unrecognized address family", after))
 	case strings.Contains(w, "/"):
 		pre, err := netip.ParsePrefix(w)
-		if err == nil && !pre.Addr().Is4In6() {
+		if err == nil && !pre.Addr().Is4In6() && !(r.Inet6 && pre.Addr().Is4()) {
 			return pre, nil
 		}
 	default:
-		if a, err := netip.ParseAddr(w); err == nil && a.Zone() == "" && !a.Is4In6() {
+		if a, err := netip.ParseAddr(w); err == nil && a.Zone() == "" && !a.Is4In6() && !(r.Inet6 && a.Is4()) {
 			return netip.PrefixFrom(a, a.BitLen()), nil
 		}
 	}
-	return netip.Prefix{}, fmt.Errorf("any valid prefix is expected rather than %q.", w)
+	what := "any valid"
+	if r.Inet6 {
+		what = "inet6"
+	}
+	return netip.Prefix{}, fmt.Errorf("%s prefix is expected rather than %q.", what, w)
 }
 
 // Addr is Prefix for where a prefix makes no sense.
