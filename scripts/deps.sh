@@ -4,7 +4,7 @@ set -eu
 declare -A package=(
   [ip]=iproute2 [ping]=iputils-ping [traceroute]=traceroute [iperf3]=iperf3 [ethtool]=ethtool
   [radvd]=radvd [radvdump]=radvdump [rdisc6]=ndisc6 [tcpdump]=tcpdump [tshark]=tshark [frag6]=ipv6toolkit [atk6-alive6]=thc-ipv6
-  [jq]=jq [gcc]=gcc [nc]=netcat-openbsd [sysctl]=procps
+  [jq]=jq [curl]=curl [gcc]=gcc [nc]=netcat-openbsd [sysctl]=procps
   [qemu-system-x86_64]=qemu-system-x86 [busybox]=busybox-static
 )
 kernel=/var/cache/leveret/kernel # of the VM: files only, nothing of it is installed or boots this machine
