@@ -90,6 +90,7 @@ func (m *Module) Prepare(next *module.Config) (func(clock.Instant), error) {
 		m.sad.AllowLegacy(legacy)
 		m.commitStates(now, states)
 		m.commitPolicies(now, policies)
+		m.keepBindings(now)
 		m.changed(now)
 		if was != block {
 			m.tellDefaults()
