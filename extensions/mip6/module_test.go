@@ -90,11 +90,15 @@ func newRig(t testing.TB, c Config) *rig {
 
 func (r *rig) configure(c Config) {
 	r.t.Helper()
-	commit, err := r.m.Prepare(&module.Config{Sections: map[string]module.Section{"mobility.correspondent": moduletest.Section[Config]{Value: c}}})
+	commit, err := r.m.Prepare(sections(c))
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	commit(r.Manual.Now())
+}
+
+func sections(c Config) *module.Config {
+	return &module.Config{Sections: map[string]module.Section{"mobility.correspondent": moduletest.Section[Config]{Value: c}}}
 }
 
 func on() Config { return Config{Enabled: true, MaxBindings: 8, MaxLifetime: rr.MaxBindingLifetime} }
