@@ -84,10 +84,7 @@ func (m *Module) message(now clock.Instant, p *packet.Packet, protected bool) {
 			a.CareOf, a.Option = netip.AddrFrom16([16]byte(b[o+2:])), true
 		}
 	}
-	dst := [16]byte(b[24:40])
-	if own := m.host.Addrs().Lookup(&dst, p.In); own != nil {
-		a.Own = own.Assigned() && !own.Anycast && !own.SubnetRouter
-	}
+	a.Own = m.own(a.Dst, p.In)
 	msg, f := wire.Parse(b, p.TransOff, a.Src, a.Dst)
 	if !f.OK() {
 		m.count.faults[f.Reason].Inc()
@@ -99,9 +96,7 @@ func (m *Module) message(now clock.Instant, p *packet.Packet, protected bool) {
 			if a.Option {
 				home = a.Src
 			}
-			if a.Own {
-				m.bindingError(now, a.Dst, a.CareOf, home, p.In, wire.UnknownType)
-			}
+			m.bindingError(now, a.Dst, a.CareOf, home, p.In, wire.UnknownType)
 		}
 		return
 	}
@@ -117,6 +112,13 @@ func (m *Module) message(now clock.Instant, p *packet.Packet, protected bool) {
 		m.count.tests.Inc()
 		m.send(r.Packet, p.In)
 	}
+}
+
+// own reports whether an address is one that this node can answer from.
+func (m *Module) own(a netip.Addr, link int) bool {
+	b := a.As16()
+	own := m.host.Addrs().Lookup(&b, link)
+	return own != nil && own.Assigned() && !own.Anycast && !own.SubnetRouter
 }
 
 // updated does what a Binding Update has led to. It is acknowledged when that is in force.
@@ -165,8 +167,12 @@ func (m *Module) acknowledge(b []byte, link int) {
 	m.send(b, link)
 }
 
-// bindingError tells the source of a packet that it cannot be processed (RFC 6275 9.3.3).
+// bindingError tells the source of a packet that it cannot be processed (RFC 6275 9.3.3); from is where that went to, which is
+// not told of if it was a group.
 func (m *Module) bindingError(now clock.Instant, from, to, home netip.Addr, link int, status uint8) {
+	if !m.own(from, link) {
+		return
+	}
 	b, why := m.node.Error(now, from, to, home, status)
 	if why != "" {
 		m.count.errorsLimited.Inc()

@@ -153,6 +153,11 @@ func TestBindingErrors(t *testing.T) {
 	if n := len(r.answers()); n != 0 {
 		t.Errorf("%d errors to a group", n)
 	}
+	r.x.report(home, away, addr("ff02::1"), 1)
+	r.settle()
+	if n := len(r.answers()); n != 0 {
+		t.Errorf("%d errors about a packet to a group", n)
+	}
 	r.configure(Config{MaxBindings: 8, MaxLifetime: time.Minute})
 	r.x.report(home, away, us, 1)
 	r.settle()

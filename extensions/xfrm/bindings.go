@@ -155,6 +155,9 @@ func wildcard() *sad.State {
 }
 
 // corresponding are the policies of a correspondent node.
+//
+// DEVIATION(RFC 6275 9.3.1): a home address in front of ESP or AH needs a binding too, as on Linux: it is policies that let it in, and
+// they do not see what was opened.
 func corresponding() []spd.Policy {
 	icmpErrors := selector.Selector{Proto: wire.ICMPv6, SPortMask: 0x80} // types below 128
 	return []spd.Policy{{
