@@ -349,7 +349,9 @@ func TestStatuses(t *testing.T) {
 			return registration(7, n)
 		}, status: wire.ExpiredCareOfNonce, seq: 7, count: "update_nonce_index_is_not_known"},
 		{name: "wrong authenticator", update: func(r *rig) update { u := registration(7, r.test(home, away)); u.wrong = true; return u }, silent: true, count: "update_wrong_authenticator"},
-		{name: "no authorization", update: func(*rig) update { return update{src: away, home: home, seq: 7, lifetime: 9, bare: true, flags: wire.FlagAcknowledge} },
+		{name: "no authorization", update: func(*rig) update {
+			return update{src: away, home: home, seq: 7, lifetime: 9, bare: true, flags: wire.FlagAcknowledge}
+		},
 			silent: true, count: "update_no_nonce_indices"},
 		{name: "tokens of another home address", update: func(r *rig) update {
 			return registration(7, r.test(addr("2001:db8:100::1"), away))

@@ -337,3 +337,19 @@ func text(err error) string {
 	}
 	return err.Error()
 }
+
+// TestOthersCostNothing: what is neither a message nor an error that tells of a binding passes without an allocation.
+func TestOthersCostNothing(t *testing.T) {
+	r := registered(t)
+	udp := packet.New(append(awire.AppendIPv6(nil, awire.IPv6Fields{PayloadLength: 8, NextHeader: awire.UDP, Src: home, Dst: us}), make([]byte, 8)...))
+	udp.In, udp.Proto, udp.TransOff = 1, awire.UDP, 40
+	for _, p := range []*packet.Packet{udp, unreachable(2, away, home, false), unreachable(awire.TypeEchoRequest, away, home, false)} {
+		if n := testing.AllocsPerRun(100, func() {
+			if v := r.Hooks[module.StageAdmit](p); v != packet.Continue {
+				t.Fatal(v)
+			}
+		}); n != 0 {
+			t.Errorf("%d allocations for protocol %d", int(n), p.Proto)
+		}
+	}
+}

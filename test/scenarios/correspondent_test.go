@@ -246,3 +246,70 @@ ipsec:
 		t.Errorf("deleted: %s", got)
 	}
 }
+
+// TestCorrespondentWithESP: ESP between the home addresses is inside of what the binding puts in front, and knows nothing of it;
+// policies for the home address hold for what goes by the care-of address.
+func TestCorrespondentWithESP(t *testing.T) {
+	const home, careOf, peer = "2001:db8:100::abcd", "2001:db8:1::a", "2001:db8:1::c"
+	n := simnet.New(t, 7)
+	lan := n.Segment("lan")
+	var states string
+	policies := [2]string{} // of the correspondent node, of the mobile node
+	for i, e := range [][2]string{{home, peer}, {peer, home}} {
+		states += fmt.Sprintf("    - {src: %q, dst: %q, proto: esp, spi: %d, mode: transport, aead: {name: \"rfc4106(gcm(aes))\", key: \"0x000102030405060708090a0b0c0d0e0f101112%02x\", icv_bits: 128}}\n", e[0], e[1], 0x1001+i, i)
+		for at := range policies {
+			policies[at] += fmt.Sprintf("    - {name: esp%d, dir: %s, priority: 10, action: protect, selector: {src: %q, dst: %q, proto: ipv6-icmp, type: 128-129}, templates: [{proto: esp, mode: transport}]}\n",
+				i, [...]string{"in", "out"}[(i+at)%2], e[0], e[1])
+		}
+	}
+	cn := n.Node("cn", fmt.Sprintf(`version: 1
+links: [{name: eth0, kind: pipe, addresses: [%q], dad: {transmits: 0}}]
+routing: {routes: [{to: "2001:db8:100::/48", via: %q}]}
+mobility: {correspondent: {enabled: true}}
+ipsec:
+  states:
+%s  policies:
+%s`, peer+"/64", careOf, states, policies[0]), modules, map[string]*simnet.Segment{"eth0": lan})
+	mn := n.Node("mn", fmt.Sprintf(`version: 1
+links: [{name: eth0, kind: pipe, addresses: [%[1]q, %[2]q], dad: {transmits: 0}}]
+ipsec:
+  states:
+    - {src: %[3]q, dst: %[4]q, proto: hao, mode: ro, coa: %[5]q}
+    - {src: "::", dst: %[3]q, proto: route2, mode: ro, coa: "::", flags: [wildrecv]}
+%[6]s  policies:
+    - {name: out, dir: out, sub: sub, priority: 10, action: protect, selector: {src: %[3]q, dst: %[4]q, proto: ipv6-icmp, type: 128-129}, templates: [{proto: hao, mode: ro}]}
+    - {name: in, dir: in, sub: sub, priority: 10, action: protect, selector: {dst: %[3]q}, templates: [{proto: route2, mode: ro, level: use}]}
+%[7]s`, careOf+"/64", home+"/128", home, peer, careOf, states, policies[1]), modules, map[string]*simnet.Segment{"eth0": lan})
+	n.Advance(3 * time.Second)
+	m := &mobileNode{t: t, n: n, node: mn, wire: lan, home: netip.MustParseAddr(home), careOf: netip.MustParseAddr(careOf), peer: netip.MustParseAddr(peer)}
+	if s := m.register(1, 100); s != mhwire.Accepted {
+		t.Fatalf("%v", s)
+	}
+	for i, from := range []*simnet.Node{mn, cn} {
+		at := len(lan.Frames)
+		o := netstack.PingOptions{Dst: m.peer, Source: m.home, Size: 1000}
+		if from == cn {
+			o.Dst, o.Source = m.home, m.peer
+		}
+		if got := ping(t, n, from, o); got != "replied" {
+			t.Fatalf("%d: %s, drops %v, %v", i, got, cn.Path().Stats().Drops, mn.Path().Stats().Drops)
+		}
+		seen := map[uint8]int{}
+		for _, f := range lan.Frames[at:] {
+			b := f.Data[14:]
+			var c wire.Chain
+			c.Walk(b)
+			if len(b) < 1000 {
+				continue // Discovery
+			}
+			if c.N != 1 || c.Proto != wire.ESP {
+				t.Errorf("%d: % x", i, b[:96])
+				continue
+			}
+			seen[c.Headers[0].Proto]++
+		}
+		if seen[wire.DestOpts] != 1 || seen[wire.Routing] != 1 {
+			t.Errorf("%d: %v", i, seen)
+		}
+	}
+}
