@@ -94,15 +94,16 @@ func (m *Module) bind(now clock.Instant, todo binds) {
 	}
 	b := &m.bindings
 	if todo.correspond != nil {
-		for k := range b.careOf {
-			m.unbind(k)
-		}
-		for _, p := range corresponding() {
+		for _, p := range m.mobilePolicies() {
 			m.dropPolicy(p.Key())
 		}
-		m.dropState(wildcard())
+		for _, s := range m.mobileStates() {
+			m.dropState(s)
+		}
 		b.on, b.careOf = *todo.correspond, map[homes]netip.Addr{}
-		m.keepBindings(now)
+		if err := m.putBindings(now, m.mobileStates(), m.mobilePolicies()); err != nil {
+			m.host.Log().Error("states and policies of a correspondent node", zap.Error(err))
+		}
 	}
 	errs := make([]error, len(todo.order))
 	for i, k := range todo.order {
@@ -112,7 +113,7 @@ func (m *Module) bind(now clock.Instant, todo binds) {
 			delete(b.careOf, k)
 			continue
 		}
-		if errs[i] = m.putBinding(now, k, careOf); errs[i] != nil {
+		if errs[i] = m.putBindings(now, k.states(careOf), k.policies()); errs[i] != nil {
 			m.unbind(k)
 			delete(b.careOf, k)
 			continue
@@ -127,25 +128,28 @@ func (m *Module) bind(now clock.Instant, todo binds) {
 	}
 }
 
-// keepBindings puts in force again what of bindings is not in the databases; the change is not visible yet.
-func (m *Module) keepBindings(now clock.Instant) {
+// mobileStates are all states that there are for mobile nodes.
+func (m *Module) mobileStates() (all []*sad.State) {
 	if !m.bindings.on {
-		return
+		return nil
 	}
-	err := m.putState(now, wildcard())
-	for _, p := range corresponding() {
-		if err == nil {
-			err = m.putPolicy(now, p)
-		}
-	}
+	all = append(all, wildcard())
 	for k, careOf := range m.bindings.careOf {
-		if err == nil {
-			err = m.putBinding(now, k, careOf)
-		}
+		all = append(all, k.states(careOf)...)
 	}
-	if err != nil {
-		m.host.Log().Error("states and policies of mobile nodes", zap.Error(err))
+	return all
+}
+
+// mobilePolicies are all policies that there are for mobile nodes.
+func (m *Module) mobilePolicies() (all []spd.Policy) {
+	if !m.bindings.on {
+		return nil
 	}
+	all = corresponding()
+	for k := range m.bindings.careOf {
+		all = append(all, k.policies()...)
+	}
+	return all
 }
 
 // wildcard takes whatever home address a packet has: policies say then what is let in.
@@ -171,8 +175,8 @@ func corresponding() []spd.Policy {
 }
 
 // states are those of a binding.
-func (k homes) states(careOf netip.Addr) [2]*sad.State {
-	return [...]*sad.State{
+func (k homes) states(careOf netip.Addr) []*sad.State {
+	return []*sad.State{
 		{ID: sad.ID{DAddr: k.home, Proto: proto.Route2}, SAddr: k.local, Mode: proto.RO, CoA: careOf},
 		{ID: sad.ID{DAddr: k.local, Proto: proto.HAO}, SAddr: k.home, Mode: proto.RO, CoA: careOf},
 	}
@@ -180,9 +184,9 @@ func (k homes) states(careOf netip.Addr) [2]*sad.State {
 
 // policies are those of a binding. What comes from the mobile node without its home address in an option has come by its
 // home agent; what has one must have come through the state of the binding.
-func (k homes) policies() [2]spd.Policy {
+func (k homes) policies() []spd.Policy {
 	local, home := netip.PrefixFrom(k.local, 128), netip.PrefixFrom(k.home, 128)
-	return [...]spd.Policy{{
+	return []spd.Policy{{
 		Name: "mip6-binding", Dir: spd.Out, Sub: true, Priority: priorityData, Selector: selector.Selector{Src: local, Dst: home}.Normal(),
 		Templates: []spd.Template{{Proto: proto.Route2, Mode: proto.RO, Level: spd.Use, Src: k.local, Dst: k.home}},
 	}, {
@@ -191,13 +195,14 @@ func (k homes) policies() [2]spd.Policy {
 	}}
 }
 
-func (m *Module) putBinding(now clock.Instant, k homes, careOf netip.Addr) error {
-	for _, s := range k.states(careOf) {
+// putBindings puts states and policies into the databases; the change is not visible yet.
+func (m *Module) putBindings(now clock.Instant, states []*sad.State, policies []spd.Policy) error {
+	for _, s := range states {
 		if err := m.putState(now, s); err != nil {
 			return err
 		}
 	}
-	for _, p := range k.policies() {
+	for _, p := range policies {
 		if err := m.putPolicy(now, p); err != nil {
 			return err
 		}

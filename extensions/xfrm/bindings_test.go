@@ -3,6 +3,7 @@ package xfrm
 import (
 	"bytes"
 	"slices"
+	"strings"
 	"testing"
 
 	"leveret/appliance/module"
@@ -102,8 +103,17 @@ func TestBindings(t *testing.T) {
 	if n := b.m.Bound(addr(us), addr(home)); n != 2 {
 		t.Errorf("%d packets", n)
 	}
+	b.told()
 	b.apply(sections(nil, []PolicyConfig{protect("7")}))
+	told := strings.Join(b.told(), " ")
+	if !strings.Contains(told, "newpolicy 7") || strings.Contains(told, "mip6") || strings.Contains(told, "sa ") || b.m.Bound(addr(us), addr(home)) != 2 {
+		t.Errorf("another configuration changes more than it says: %v", told)
+	}
 	check("another configuration", away)
+	b.m.flushStates(b.now(), 0)
+	b.m.flushPolicies(b.now(), true)
+	b.apply(sections(nil, []PolicyConfig{protect("7")}))
+	check("flushed, and the configuration again", away)
 	const moved = "2001:db8:200::b"
 	bind(moved)
 	check("moved", moved)
