@@ -260,8 +260,8 @@ func (r *rig) acked(u update, status wire.Status, seq, lifetime uint16) {
 		r.t.Errorf("status %v, sequence %d, lifetime %d", m.Status(), m.Sequence(), m.Lifetime())
 	}
 	_, signed := m.Authenticator()
-	nonces := status == wire.ExpiredHomeNonce || status == wire.ExpiredCareOfNonce || status == wire.ExpiredNonces || status == wire.HomeNotSupported
-	if signed == nonces || signed && !rr.Verify(u.key(), u.src, us, m.Bytes()) {
+	unsigned := status == wire.ExpiredHomeNonce || status == wire.ExpiredCareOfNonce || status == wire.ExpiredNonces || status == wire.HomeNotSupported || status == wire.TypeChange
+	if signed == unsigned || signed && !rr.Verify(u.key(), u.src, us, m.Bytes()) {
 		r.t.Errorf("status %v: signed %v", status, signed)
 	}
 }
@@ -371,6 +371,25 @@ func TestStatuses(t *testing.T) {
 			r.x.sas = []module.SA{{Proto: awire.ESP, Integrity: true}}
 			return update{src: away, home: home, seq: 7, lifetime: 9, bare: true, flags: wire.FlagHome}
 		}, status: wire.HomeNotSupported, seq: 7, count: "update_not_a_home_agent"},
+		{name: "home registration, with a binding", update: func(r *rig) update {
+			u := registration(7, r.test(home, away))
+			r.update(u)
+			r.acked(u, wire.Accepted, 7, 100)
+			return update{src: away, home: home, seq: 8, lifetime: 9, bare: true, flags: wire.FlagAcknowledge | wire.FlagHome}
+		}, status: wire.TypeChange, seq: 8, count: "update_registration_of_another_type"},
+		{name: "home registration with nonce indices", update: func(r *rig) update {
+			u := registration(7, r.test(home, away))
+			u.flags |= wire.FlagHome
+			return u
+		}, silent: true, count: "update_home_registration_with_nonce_indices"},
+		{name: "old nonces, with a binding", update: func(r *rig) update {
+			u := registration(7, r.test(home, away))
+			r.update(u)
+			r.acked(u, wire.Accepted, 7, 100)
+			r.advance(241 * time.Second)
+			u.seq = 8
+			return u
+		}, status: wire.ExpiredNonces, seq: 8, count: "update_nonce_index_is_not_known"},
 		{name: "no room for its states", update: func(r *rig) update { r.x.fail = errors.New("full"); return registration(7, r.test(home, away)) },
 			status: wire.NoResources, seq: 7, count: "update_no_room_in_the_cache"},
 		{name: "circular", update: func(r *rig) update { // away is the home address of another
@@ -428,6 +447,7 @@ func TestMalformed(t *testing.T) {
 	}
 	edit := func(b []byte, at int, v byte) []byte { b = bytes.Clone(b); b[at] = v; return b }
 	none := netip.Addr{}
+	misaligned := append(append([]byte{awire.NoNext, 3, wire.TypeBU, 0, 0, 0, 0, 7, 0x80, 0, 0, 9, wire.OptAlternateCareOf, 16}, away.AsSlice()...), wire.OptPadN, 0)
 	for _, c := range []struct {
 		name      string
 		src, home netip.Addr
@@ -442,6 +462,8 @@ func TestMalformed(t *testing.T) {
 		{"unknown type from a link", addr("fe80::1"), none, sum(addr("fe80::1"), good(77)), 0, addr("fe80::1"), netip.IPv6Unspecified()},
 		{"piggybacked", home, none, sum(home, edit(good(1), 0, awire.UDP)), 40, none, none},
 		{"too short", home, none, sum(home, edit(good(1), 2, wire.TypeHoT)), 41, none, none},
+		{"short update", away, home, sum(home, []byte{awire.NoNext, 0, wire.TypeBU, 0, 0, 0, 0, 0}), 65, none, none},
+		{"misaligned option", away, home, sum(home, misaligned), 0, none, none},
 		{"too short, with a home address", away, home, sum(home, edit(good(1), 2, wire.TypeHoT)), 65, none, none},
 	} {
 		r := newRig(t, on())
