@@ -21,7 +21,8 @@ type Root struct {
 	Links    []Link    `mapstructure:"links"`   // and behind them, once loaded, those of tunnels
 	Tunnels  []Link    `mapstructure:"tunnels"` // links too; nil once loaded
 	Routing  Routing   `mapstructure:"routing"`
-	IPsec    struct{}  `mapstructure:"ipsec"` // all of it is an extension's
+	IPsec    struct{}  `mapstructure:"ipsec"`    // all of it is an extension's
+	Mobility struct{}  `mapstructure:"mobility"` // likewise
 	Capture  []Capture `mapstructure:"capture"`
 
 	// Sections are the parts below the top that extensions claimed, by path ("routing.routes").

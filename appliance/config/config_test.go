@@ -16,7 +16,7 @@ import (
 var update = flag.Bool("update", false, "write the .want files")
 
 var claims = []string{"links[].nud", "links[].dad", "links[].host", "links[].router_advertisement", "links[].nd_proxy", "links[].send_redirects", "routing.routes", "routing.nexthops", "routing.marks", "routing.rules", "routing.tables", "routing.multipath", "routing.source_selection", "routing.destination_cache",
-	"ipsec.allow_legacy", "ipsec.default", "ipsec.defaults", "ipsec.larval_drop", "ipsec.nd_bypass", "ipsec.policies", "ipsec.states", "tunnels[]"}
+	"ipsec.allow_legacy", "ipsec.default", "ipsec.defaults", "ipsec.larval_drop", "ipsec.nd_bypass", "ipsec.policies", "ipsec.states", "mobility.correspondent", "tunnels[]"}
 
 // TestFaulty: each file under testdata/faulty is refused with exactly the faults beside it.
 func TestFaulty(t *testing.T) {

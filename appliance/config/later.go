@@ -9,7 +9,7 @@ import (
 // that nobody believes in a setting that does nothing. Building a feature deletes its line.
 var later = []string{
 	"links[].addresses[].home",
-	"mobility", "system.metrics",
+	"mobility.home_agent", "mobility.mobile_node", "system.metrics",
 }
 
 // refuse finds and removes the keys of later.

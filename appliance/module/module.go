@@ -160,6 +160,13 @@ type SA struct {
 	Integrity   bool // nobody on the way has changed the packet
 }
 
+// MobileBinding is what who keeps bindings of mobile nodes wants of who transforms packets: what is sent from Local to Home
+// goes by CareOf (RFC 6275 9.3.2), and what comes from there with that home address is taken (9.3.1).
+type MobileBinding struct {
+	Local, Home netip.Addr
+	CareOf      netip.Addr // not valid: there is no binding any more
+}
+
 // LinkMaker is a module that makes links: their configuration is items of tunnels, and what leaves by them comes to its
 // hook of [StageEnter]. Its methods are called on its loop.
 type LinkMaker interface {

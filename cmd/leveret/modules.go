@@ -3,6 +3,7 @@ package main
 import (
 	"leveret/appliance"
 	"leveret/appliance/module"
+	"leveret/extensions/mip6"
 	"leveret/extensions/ndp"
 	"leveret/extensions/policyroute"
 	"leveret/extensions/tunnel"
@@ -12,7 +13,8 @@ import (
 // modules returns the extensions. Their order is that of their hooks on each stage, and of their
 // start.
 func modules() []module.Module {
-	return []module.Module{ndp.New(), policyroute.New(), xfrm.New(), tunnel.New()}
+	x := xfrm.New()
+	return []module.Module{ndp.New(), policyroute.New(), x, tunnel.New(), mip6.New(x)}
 }
 
 // claims lists the parts of the configuration that the modules decode themselves.

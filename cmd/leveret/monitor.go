@@ -12,6 +12,7 @@ import (
 
 	"leveret/appliance/control"
 	"leveret/appliance/control/api"
+	"leveret/extensions/mip6/mipapi"
 	"leveret/extensions/ndp/ndpapi"
 	"leveret/extensions/policyroute/routeapi"
 	"leveret/extensions/xfrm/xfrmapi"
@@ -19,7 +20,7 @@ import (
 
 // monitorTopics are the objects whose events there are. "ndp", with one for each packet, is not among
 // "all".
-var monitorTopics = []string{"link", "addr", "maddr", "neigh", "route", "rule", "nexthop", "tunnel", "xfrm", "ndp"}
+var monitorTopics = []string{"link", "addr", "maddr", "neigh", "route", "rule", "nexthop", "tunnel", "xfrm", "mip", "ndp"}
 
 func (c *cli) monitorCommand() *cobra.Command {
 	cmd := c.verb("monitor [all | OBJECT...] [label]", "Watch changes as they happen",
@@ -28,12 +29,13 @@ func (c *cli) monitorCommand() *cobra.Command {
   leveret monitor ndp
   leveret -s monitor xfrm
   leveret -j monitor addr | jq -r '.addr_info[].local'`,
-		words{flags: map[string]func(){"all": nil, "label": nil, "link": nil, "addr": nil, "maddr": nil, "neigh": nil, "route": nil, "rule": nil, "nexthop": nil, "tunnel": nil, "xfrm": nil, "ndp": nil}}, c.monitor)
+		words{flags: map[string]func(){"all": nil, "label": nil, "link": nil, "addr": nil, "maddr": nil, "neigh": nil, "route": nil, "rule": nil, "nexthop": nil, "tunnel": nil, "xfrm": nil, "mip": nil, "ndp": nil}}, c.monitor)
 	cmd.GroupID = groupObjects
 	cmd.Long = `Watch changes as they happen, until interrupted: all of them, or those of the objects named.
 "ndp" is every message of Neighbor Discovery received or sent, and not among "all".
 "xfrm" is IPsec: states and policies that come, change and go, limits they reach, and packets that want a
-state. The text is iproute2's; with several objects each event begins with its own. With -j every event
+state. "mip" is Mobile IPv6: bindings that come, change and end, and Binding Updates that are refused, with
+the reason and where that is written. The text is iproute2's; with several objects each event begins with its own. With -j every event
 is one JSON object on a line: the keys of the object's "show", with "topic" and "timestamp", and
 "deleted" for what is gone. When the reader is too slow, {"topic":"overrun","overrun":N} stands in
 the place of N events.`
@@ -168,6 +170,8 @@ func (c *cli) eventText(ev api.Event) ([]string, error) {
 			}
 			return lines
 		})
+	case mipapi.Topic:
+		return textOf(ev, mipEventText)
 	case xfrmapi.Topic:
 		return textOf(ev, c.xfrmEventText)
 	case api.TopicOverrun:

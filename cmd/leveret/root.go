@@ -37,7 +37,7 @@ iproute2 ("ip -6"), and so are abbreviations: "leveret r s" shows the routes.`,
 	root.SetFlagErrorFunc(flagError)
 	c.outputFlags(root.Flags())
 	root.AddGroup(&cobra.Group{ID: groupObjects, Title: "Objects, as in ip(8):"}, &cobra.Group{ID: groupAppliance, Title: "The appliance:"})
-	root.AddCommand(c.addrCommand(), c.maddrCommand(), c.routeCommand(), c.ruleCommand(), c.addrlabelCommand(), c.neighCommand(), c.nexthopCommand(), c.raCommand(), c.linkCommand(), c.tunnelCommand(), c.xfrmCommand(), c.monitorCommand())
+	root.AddCommand(c.addrCommand(), c.maddrCommand(), c.routeCommand(), c.ruleCommand(), c.addrlabelCommand(), c.neighCommand(), c.nexthopCommand(), c.raCommand(), c.linkCommand(), c.tunnelCommand(), c.xfrmCommand(), c.mipCommand(), c.monitorCommand())
 	root.AddCommand(c.runCommand(), c.configCommand(), c.statusCommand(), c.healthCommand(), c.resetCommand(),
 		c.pingCommand(), c.tracerouteCommand(), c.captureCommand(), c.statsCommand(), c.versionCommand())
 	root.SetHelpCommandGroupID(groupAppliance)

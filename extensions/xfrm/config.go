@@ -88,8 +88,8 @@ func (m *Module) Prepare(next *module.Config) (func(clock.Instant), error) {
 		was := m.block
 		m.block, m.defaults, m.waits = block, defaults, !drop
 		m.sad.AllowLegacy(legacy)
-		m.commitStates(now, states)
-		m.commitPolicies(now, policies)
+		m.commitStates(now, slices.Concat(states, m.mobileStates()))
+		m.commitPolicies(now, slices.Concat(policies, m.mobilePolicies()))
 		m.changed(now)
 		if was != block {
 			m.tellDefaults()

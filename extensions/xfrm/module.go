@@ -42,6 +42,7 @@ type Module struct {
 	keep    keep
 	expired []sad.Expire // spare
 	reported
+	bindings bindings
 }
 
 // keep is where numbers that must not come again are kept over restarts; dir "" = nowhere.
@@ -166,6 +167,7 @@ type inbox struct {
 	reached  []reached
 	reports  map[report]selector.Flow
 	mappings []mapping
+	binds    binds
 	told     bool // the loop knows that there is something
 }
 
@@ -231,9 +233,10 @@ func (m *Module) Receive(now clock.Instant, ev module.Event) {
 	}
 	b := &m.inbox
 	b.mu.Lock()
-	limits, asked, reports, mappings := b.reached, b.acquire, b.reports, b.mappings
-	b.reached, b.acquire, b.reports, b.mappings, b.told = nil, map[sad.Template]wanted{}, nil, nil, false
+	limits, asked, reports, mappings, todo := b.reached, b.acquire, b.reports, b.mappings, b.binds
+	b.reached, b.acquire, b.reports, b.mappings, b.binds, b.told = nil, map[sad.Template]wanted{}, nil, nil, binds{}, false
 	b.mu.Unlock()
+	m.bind(now, todo)
 	list := m.expired[:0]
 	for _, r := range limits {
 		list = m.sad.Reached(r.state, r.verdict, list)

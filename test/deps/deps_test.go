@@ -20,7 +20,7 @@ const root = "../.."
 var pure = []string{
 	"appliance/wire", "extensions/ndp/nud", "extensions/ndp/dad", "extensions/ndp/mld", "extensions/ndp/ndwire",
 	"extensions/ndp/radv", "extensions/ndp/rtrsol", "extensions/ndp/slaac", "extensions/ndp/routers",
-	"extensions/mip6/bcache", "extensions/mip6/bulist", "extensions/mip6/halist", "extensions/mip6/rr", "extensions/mip6/wire",
+	"extensions/mip6/bcache", "extensions/mip6/bulist", "extensions/mip6/cn", "extensions/mip6/halist", "extensions/mip6/rr", "extensions/mip6/wire",
 	"extensions/policyroute/fib", "extensions/policyroute/nexthop", "extensions/policyroute/rule", "extensions/policyroute/srcsel",
 	"extensions/tunnel/encap",
 	"extensions/xfrm/ah", "extensions/xfrm/algo", "extensions/xfrm/esp", "extensions/xfrm/proto", "extensions/xfrm/replay", "extensions/xfrm/selector", "extensions/xfrm/spd", "extensions/xfrm/words",
@@ -61,7 +61,7 @@ var rules = []struct {
 }
 
 // allowedInPure are the imports of cores beside the standard library.
-var allowedInPure = []string{"leveret/appliance/clock", "leveret/appliance/wire", "leveret/extensions/ndp/ndwire", "leveret/extensions/mip6/rr", "leveret/extensions/mip6/wire", "github.com/gaissmai/bart", "github.com/dchest/siphash",
+var allowedInPure = []string{"leveret/appliance/clock", "leveret/appliance/wire", "leveret/extensions/ndp/ndwire", "leveret/extensions/mip6/bcache", "leveret/extensions/mip6/rr", "leveret/extensions/mip6/wire", "github.com/gaissmai/bart", "github.com/dchest/siphash",
 	"leveret/extensions/xfrm/algo", "leveret/extensions/xfrm/proto", "leveret/extensions/xfrm/selector", "leveret/extensions/xfrm/words", "golang.org/x/crypto/chacha20poly1305"}
 
 // forbiddenInPure are the parts of the standard library that make a core impure.

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"leveret/appliance/module"
+	"leveret/extensions/mip6"
 	"leveret/extensions/ndp"
 	"leveret/extensions/policyroute"
 	"leveret/extensions/tunnel"
@@ -18,7 +19,8 @@ import (
 var update = flag.Bool("update", false, "write the outcomes into the scenario files")
 
 func modules() []module.Module {
-	return []module.Module{ndp.New(), policyroute.New(), xfrm.New(), tunnel.New()}
+	x := xfrm.New()
+	return []module.Module{ndp.New(), policyroute.New(), x, tunnel.New(), mip6.New(x)}
 }
 
 func TestScenarios(t *testing.T) {

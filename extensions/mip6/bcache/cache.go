@@ -280,19 +280,20 @@ func (c *Cache) forget(e *entry) {
 
 // room makes room for one more binding with a correspondent, if it can; fresh says that it has no entry yet.
 // Bindings that end stay entries for a while, so it is the sum that is bounded: none is forgotten before its
-// time.
-func (c *Cache) room(now clock.Instant, fresh bool) bool {
+// time. gone is the binding that ends for it, without a State if none does.
+func (c *Cache) room(now clock.Instant, fresh bool) (gone Binding, ok bool) {
 	full := fresh && c.peers+c.ended >= c.limits.Peers+c.limits.Ended
 	if c.peers < c.limits.Peers {
-		return !full
+		return gone, !full
 	}
 	e := c.used.prev // the one that is unused the longest
 	if e == &c.used || c.limits.Peers <= 0 || full && e.replay > now {
-		return false
+		return gone, false
 	}
 	c.evicted++
+	gone = e.binding()
 	c.end(now, e, false)
-	return true
+	return gone, true
 }
 
 // Use notes that a binding was used to send packets.

@@ -92,6 +92,7 @@ type Outcome struct {
 	Change Change
 	// Before and After are the entry: Before without a State when there was none, After likewise.
 	Before, After Binding
+	Evicted       Binding // that has ended to make room; without a State when none has
 }
 
 // request is an update with what follows from it.
@@ -207,10 +208,16 @@ func (c *Cache) correspondent(r *request) Outcome {
 		}
 		return o
 	}
-	if !live(e) && !c.room(r.now, e == nil) {
-		return r.refuse(NoRoom)
+	var evicted Binding
+	if !live(e) {
+		var ok bool
+		if evicted, ok = c.room(r.now, e == nil); !ok {
+			return r.refuse(NoRoom)
+		}
 	}
-	return c.addPeer(r, claim)
+	o := c.addPeer(r, claim)
+	o.Evicted = evicted
+	return o
 }
 
 // acknowledged completes an outcome that a correspondent is told of if it has asked (RFC 6275 9.5.4).
