@@ -220,7 +220,7 @@ func (m *Module) flush(now clock.Instant, match func(bcache.Binding) bool) (n in
 // inbox is what other loops have for this one.
 type inbox struct {
 	mu   sync.Mutex
-	todo []func(now clock.Instant)
+	jobs []func(now clock.Instant)
 	told bool // the loop knows that there is something
 }
 
@@ -230,16 +230,16 @@ const reportsMax = 256
 func (b *inbox) take() []func(clock.Instant) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	todo := b.todo
-	b.todo, b.told = nil, false
-	return todo
+	jobs := b.jobs
+	b.jobs, b.told = nil, false
+	return jobs
 }
 
 // put leaves something for the loop. Any goroutine.
 func (m *Module) put(f func(now clock.Instant)) {
 	m.inbox.mu.Lock()
 	defer m.inbox.mu.Unlock()
-	m.inbox.todo = append(m.inbox.todo, f)
+	m.inbox.jobs = append(m.inbox.jobs, f)
 	if !m.inbox.told {
 		m.inbox.told = m.host.Mail(module.Event{Kind: evInbox})
 	}
@@ -248,7 +248,7 @@ func (m *Module) put(f func(now clock.Instant)) {
 // reported is told of a packet with a home address that has no binding (RFC 6275 9.3.1). Another loop.
 func (m *Module) reported(home, careOf, dst netip.Addr, link int) {
 	m.inbox.mu.Lock()
-	full := len(m.inbox.todo) >= reportsMax
+	full := len(m.inbox.jobs) >= reportsMax
 	m.inbox.mu.Unlock()
 	if full || !m.on.Load() {
 		return

@@ -106,9 +106,9 @@ func on() Config { return Config{Enabled: true, MaxBindings: 8, MaxLifetime: rr.
 // settle lets the loops do what they have to do.
 func (r *rig) settle() {
 	for len(r.Mailbox) > 0 || len(r.x.waiting) > 0 {
-		todo := r.x.waiting
+		jobs := r.x.waiting
 		r.x.waiting = nil
-		for _, f := range todo {
+		for _, f := range jobs {
 			f()
 		}
 		for len(r.Mailbox) > 0 {

@@ -272,9 +272,6 @@ func TestFlush(t *testing.T) {
 
 // TestFlood: a million test init messages leave nothing behind, and no more answers than the rate.
 func TestFlood(t *testing.T) {
-	if testing.Short() {
-		t.Skip("long")
-	}
 	r := newRig(t, on())
 	w := wire.NewTestInit(nil, wire.TypeCoTI, [8]byte{})
 	mh := w.Close()

@@ -61,19 +61,19 @@ func (m *Module) Correspond(on bool) {
 func (m *Module) Bind(b module.MobileBinding, done func(error)) {
 	m.inbox.mu.Lock()
 	defer m.inbox.mu.Unlock()
-	todo := &m.inbox.binds
+	pending := &m.inbox.binds
 	k := homes{b.Local, b.Home}
-	one, there := todo.of[k]
+	one, there := pending.of[k]
 	if !there {
-		if todo.of == nil {
-			todo.of = map[homes]bind{}
+		if pending.of == nil {
+			pending.of = map[homes]bind{}
 		}
-		todo.order = append(todo.order, k)
+		pending.order = append(pending.order, k)
 	}
 	if one.careOf = b.CareOf; done != nil {
 		one.done = append(one.done, done)
 	}
-	todo.of[k] = one
+	pending.of[k] = one
 	m.nudge()
 }
 
@@ -88,26 +88,26 @@ func (m *Module) Bound(local, home netip.Addr) uint64 {
 }
 
 // bind does what is to be done, as one change.
-func (m *Module) bind(now clock.Instant, todo binds) {
-	if todo.correspond == nil && len(todo.order) == 0 {
+func (m *Module) bind(now clock.Instant, pending binds) {
+	if pending.correspond == nil && len(pending.order) == 0 {
 		return
 	}
 	b := &m.bindings
-	if todo.correspond != nil {
+	if pending.correspond != nil {
 		for _, p := range m.mobilePolicies() {
 			m.dropPolicy(p.Key())
 		}
 		for _, s := range m.mobileStates() {
 			m.dropState(s)
 		}
-		b.on, b.careOf = *todo.correspond, map[homes]netip.Addr{}
+		b.on, b.careOf = *pending.correspond, map[homes]netip.Addr{}
 		if err := m.putBindings(now, m.mobileStates(), m.mobilePolicies()); err != nil {
 			m.host.Log().Error("states and policies of a correspondent node", zap.Error(err))
 		}
 	}
-	errs := make([]error, len(todo.order))
-	for i, k := range todo.order {
-		careOf := todo.of[k].careOf
+	errs := make([]error, len(pending.order))
+	for i, k := range pending.order {
+		careOf := pending.of[k].careOf
 		if !careOf.IsValid() || !b.on {
 			m.unbind(k)
 			delete(b.careOf, k)
@@ -121,8 +121,8 @@ func (m *Module) bind(now clock.Instant, todo binds) {
 		b.careOf[k] = careOf
 	}
 	m.changed(now)
-	for i, k := range todo.order {
-		for _, done := range todo.of[k].done {
+	for i, k := range pending.order {
+		for _, done := range pending.of[k].done {
 			done(errs[i])
 		}
 	}

@@ -233,10 +233,10 @@ func (m *Module) Receive(now clock.Instant, ev module.Event) {
 	}
 	b := &m.inbox
 	b.mu.Lock()
-	limits, asked, reports, mappings, todo := b.reached, b.acquire, b.reports, b.mappings, b.binds
+	limits, asked, reports, mappings, bindings := b.reached, b.acquire, b.reports, b.mappings, b.binds
 	b.reached, b.acquire, b.reports, b.mappings, b.binds, b.told = nil, map[sad.Template]wanted{}, nil, nil, binds{}, false
 	b.mu.Unlock()
-	m.bind(now, todo)
+	m.bind(now, bindings)
 	list := m.expired[:0]
 	for _, r := range limits {
 		list = m.sad.Reached(r.state, r.verdict, list)

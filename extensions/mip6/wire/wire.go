@@ -32,8 +32,8 @@ const (
 // eight octets.
 var fixed = [types]int{TypeBRR: 8, TypeHoTI: 16, TypeCoTI: 16, TypeHoT: 24, TypeCoT: 24, TypeBU: 12, TypeBA: 12, TypeBE: 24}
 
-// Flags of a Binding Update (RFC 6275 6.1.7, RFC 3963 4.1). The others are reserved, or of extensions that are
-// not implemented: they are ignored.
+// Flags of a Binding Update (RFC 6275 6.1.7, RFC 3963 4.1). The others are reserved, or of extensions that nothing here
+// has: they are ignored (RFC 6275 6.1.7).
 const (
 	FlagAcknowledge   uint16 = 0x8000 // A
 	FlagHome          uint16 = 0x4000 // H, home registration
